@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cdrom, NewDisk, Tags, VolumeMount, Wish};
+use crate::{BlockDisk, Cdrom, NewDisk, Tags, VolumeMount, Wish};
 
 /// A request to create an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,10 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::HugePages>))]
     pub hugepages: Option<String>,
+    /// What the guest sees as the ROMs of its devices, if not the devices' own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 32))]
+    pub roms: Option<Vec<Rom>>,
     /// Absent: a user network, if passt is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
@@ -84,6 +88,11 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::HostName>))]
     pub hostname: Option<String>,
+    /// The hash of a password of the image's usual user, for a guest with cloud-init: SHA-512 in the form of crypt(5), as
+    /// `openssl passwd -6` prints it. It is for the console and the screen: SSH takes no password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::PasswordHash>))]
+    pub password_hash: Option<String>,
     /// Whether its machine is started again when it ends; it is not by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
@@ -113,10 +122,28 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 32))]
     pub volumes: Option<Vec<VolumeMount>>,
+    /// Block devices of the host, after the volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 32))]
+    pub blocks: Option<Vec<BlockDisk>>,
     /// CD-ROMs, which the firmware boots before the disks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 6))]
     pub cdroms: Option<Vec<Cdrom>>,
+}
+
+/// What a guest sees as the ROM of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rom {
+    /// The device: an address, or the id or name of a registered one. The machine has it.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DeviceKey))]
+    pub device: String,
+    /// The ROM in base64, which begins with 55 aa and has 512 B to 2 MB. Absent or `null`: the guest sees no ROM of the device.
+    /// It is in requests and templates only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RomContent>))]
+    pub content: Option<String>,
 }
 
 /// The processors of a machine, besides their number.
@@ -155,6 +182,37 @@ pub struct Display {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::VideoMemory>))]
     pub video_memory: Option<String>,
+    /// The address of the host on which viewers can reach it with a password, `ADDRESS[:PORT]`; by default only the daemon can.
+    /// Without a port, one from 5900 on is chosen. SPICE is encrypted there, VNC is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::ScreenAddress>))]
+    pub listen: Option<String>,
+    /// The password on that address: for VNC up to 8 characters, for SPICE up to 60. One is made by default. It is in requests
+    /// only; `GET /instances/{id}/display/access` shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::ScreenPassword>))]
+    pub password: Option<String>,
+}
+
+/// How viewers reach a screen by its address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DisplayAccess {
+    /// The protocol: `vnc` or `spice`.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DisplayProtocol))]
+    pub protocol: String,
+    /// The address and port of the host.
+    pub listen: String,
+    /// The password.
+    pub password: String,
+    /// For SPICE: the certificate, in PEM, which is its own authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub certificate: Option<String>,
+    /// For SPICE: the subject of the certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub subject: Option<String>,
 }
 
 /// The requested network.
@@ -347,6 +405,9 @@ pub struct Instance {
     /// Its volumes, in the order in which the guest sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeMount>,
+    /// Its block devices of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<BlockDisk>,
     /// Its CD-ROMs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cdroms: Vec<Cdrom>,
@@ -374,6 +435,10 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::HugePages>))]
     pub hugepages: Option<String>,
+    /// The devices whose ROM is not their own for the guest, by address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::PciAddress>))]
+    pub roms: Vec<String>,
     /// Its network: that of its first card.
     pub network: Network,
     /// All its network cards, if there are several.
@@ -486,7 +551,7 @@ pub struct Network {
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub mac: Option<String>,
     /// The guest's address: what it gets by DHCP in the mode `user`; in others, the last IPv4 address at which this host has
-    /// seen the card, if it has.
+    /// seen the card, if it has; for a single instance also what the guest's agent says.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub ip: Option<String>,

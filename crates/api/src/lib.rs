@@ -8,6 +8,7 @@ mod capabilities;
 mod claim;
 mod device;
 mod error;
+mod exec;
 mod health;
 mod image;
 mod instance;
@@ -35,11 +36,13 @@ pub use device::{
     AvailableDevice, BindDevice, CreateDevice, Device, DeviceType, ResetDevice, UnbindDevice,
 };
 pub use error::{ErrorBody, ErrorDetails};
+pub use exec::{Exec, ExecResult, SetPassword};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
-pub use image::{Image, ImportImage};
+pub use image::{Image, ImportImage, MakeImage, ResizeImage};
 pub use instance::{
-    AttachedDevice, Autostart, Cpu, CreateInstance, Display, Gpu, GpuRequest, Instance, Network,
-    NetworkRequest, RestartPolicy, RestartStatus, StartInstance, UpdateInstance, WaitOutcome,
+    AttachedDevice, Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest,
+    Instance, Network, NetworkRequest, RestartPolicy, RestartStatus, Rom, StartInstance,
+    UpdateInstance, WaitOutcome,
 };
 pub use pod::{CreatePods, Pods};
 pub use resources::{
@@ -47,7 +50,8 @@ pub use resources::{
 };
 pub use stats::InstanceStats;
 pub use volume::{
-    AttachVolume, Cdrom, CreateVolume, NewDisk, Volume, VolumeAttachment, VolumeMount,
+    AttachVolume, BlockDisk, Cdrom, CreateVolume, NewDisk, ResizeVolume, Volume, VolumeAttachment,
+    VolumeMount,
 };
 pub use wish::Wish;
 

@@ -9,8 +9,8 @@ use utoipa::openapi::schema::{
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::schema::{DiskFormat, ImageName};
-use crate::{ImportImage, ReturnDevices, Tags};
+use crate::schema::{DiskFormat, ImageName, NewDiskSize};
+use crate::{ImportImage, MakeImage, ReturnDevices, Tags};
 
 fn of(one: Type) -> Object {
     Object::with_type(one)
@@ -115,5 +115,77 @@ impl ToSchema for ImportImage {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push((ImageName::name().into_owned(), ImageName::schema()));
         schemas.push((DiskFormat::name().into_owned(), DiskFormat::schema()));
+    }
+}
+
+impl PartialSchema for MakeImage {
+    fn schema() -> RefOr<Schema> {
+        let words = |word: &str| {
+            ObjectBuilder::new().schema_type(Type::String).enum_values(Some([word.to_owned()]))
+        };
+        let size = || Ref::from_schema_name("NewDiskSize");
+        let format = || Ref::from_schema_name("DiskFormat");
+        let image = || Ref::from_schema_name("ImageName");
+        let form = |text: &str| {
+            ObjectBuilder::new()
+                .schema_type(Type::Object)
+                .description(Some(text))
+                .property("tags", Tags::schema())
+                .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+        };
+        let flag = |value: bool| {
+            ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([value]))
+        };
+        let empty = form("An empty disk.")
+            .property("size", size())
+            .property("format", format())
+            .property("allocate", flag(false))
+            .required("size");
+        let allocated =
+            form("An empty raw disk that takes its whole size from the host's disk at once.")
+                .property("size", size())
+                .property("format", words("raw"))
+                .property("allocate", flag(true))
+                .required("size")
+                .required("allocate");
+        let layer = form("A layer over another image, as large as that or larger.")
+            .property("base", image())
+            .property("size", size())
+            .required("base");
+        let copy = form("A copy of another image.")
+            .property("from", image())
+            .property("format", format())
+            .property("compress", flag(false))
+            .required("from")
+            .required("format");
+        let compressed = form("A compressed copy of another image.")
+            .property("from", image())
+            .property("format", words("qcow2"))
+            .property("compress", flag(true))
+            .required("from")
+            .required("format")
+            .required("compress");
+        OneOfBuilder::new()
+            .description(Some(
+                "How an image is made: empty, over another one, or as a copy of another one.",
+            ))
+            .item(empty)
+            .item(allocated)
+            .item(layer)
+            .item(copy)
+            .item(compressed)
+            .into()
+    }
+}
+
+impl ToSchema for MakeImage {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("MakeImage")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((ImageName::name().into_owned(), ImageName::schema()));
+        schemas.push((DiskFormat::name().into_owned(), DiskFormat::schema()));
+        schemas.push((NewDiskSize::name().into_owned(), NewDiskSize::schema()));
     }
 }

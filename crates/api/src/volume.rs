@@ -30,6 +30,16 @@ pub struct CreateVolume {
     pub tags: Option<Tags>,
 }
 
+/// A change of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ResizeVolume {
+    /// Its new size in gigabytes (1024³ bytes): it can only become larger.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 16384))]
+    pub size_gb: u64,
+}
+
 /// A volume: a disk that outlasts the instances that have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -163,6 +173,37 @@ pub struct NewDisk {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::MountPath>))]
     pub mount_path: Option<String>,
+}
+
+/// A block device of the host, as a disk of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BlockDisk {
+    /// Its name below a directory of the daemon's `--block-dir`, or the whole path of that name, which answers show.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::BlockName))]
+    pub device: String,
+    /// How it is connected: `virtio`, the default, `scsi`, `nvme` or `sata`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::DiskBus>))]
+    pub bus: Option<String>,
+    /// The serial number by which the guest finds it; by default its name if that has at most 20 characters, or `disk1`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::DiskSerial>))]
+    pub serial: Option<String>,
+    /// Whether the guest cannot write to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readonly: Option<bool>,
+    /// Where a guest with cloud-init mounts it. It gets an ext4 file system before only if it has nothing but zeros at its
+    /// beginning and its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::MountPath>))]
+    pub mount_path: Option<String>,
+    /// Whether it may have data: a file system, a volume manager's label or a partition table. Otherwise it is then refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_data: Option<bool>,
+    /// Its size, in answers; absent if the host does not have it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
 }
 
 /// A CD-ROM of an instance.

@@ -102,6 +102,7 @@ impl Backend {
         let config = Config {
             state_dir: self.state_dir.clone(),
             image_dirs: Vec::new(),
+            block_dirs: Vec::new(),
             image_limits: engine::ImageLimits::default(),
             // No machine is started here.
             machine_uids: 0..0,

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use api::Image as Imported;
-use api::client::{FilePart, Upload, segment};
+use api::client::{Client, FilePart, Upload, segment};
+use api::{Image as Imported, MakeImage, ResizeImage};
 use clap::{Args, Subcommand, ValueEnum};
 use model::{Code, Refusal};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, tag};
 use crate::failure::{Done, Failure};
-use crate::{listing, output};
+use crate::{listing, output, values};
 
 /// Import disk images and kernels
 #[derive(Debug, Args)]
@@ -22,6 +22,28 @@ pub struct Image {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Create an image: an empty disk, or a layer over another image
+    ///
+    /// A layer (--base) has nothing but a size of its own: it takes no space, and machines that use it see the other image,
+    /// which cannot be removed meanwhile.
+    Create(Create),
+    /// Convert an image into another format: the copy is a new image
+    ///
+    /// The copy has no base, and the original stays.
+    Convert(Convert),
+    /// Change the size of an image's disk, if no instance and no other image uses it
+    ///
+    /// Only the disk changes: partitions and file systems in it stay as they are. The image has no digest afterwards.
+    Resize {
+        /// Name of the image, as `handover image list` shows it
+        name: String,
+        /// New size, such as 40GB
+        #[arg(value_parser = values::size_text)]
+        size: String,
+        /// Allow a smaller size: what is behind the new end is lost
+        #[arg(long)]
+        shrink: bool,
+    },
     /// Import an image: a disk, a kernel, or both
     ///
     /// Uploads the files to the daemon, which checks and copies them, and waits until the image can be used. The files are
@@ -30,7 +52,8 @@ enum Command {
     /// List the images
     #[command(visible_alias = "ls")]
     List,
-    /// Show an image
+    /// Show an image: its format, its sizes, its base, what boots
+    #[command(visible_alias = "info")]
     Show {
         /// Name of the image, as `handover image list` shows it
         name: String,
@@ -68,10 +91,119 @@ struct Import {
     cmdline: Option<String>,
 }
 
+#[derive(Debug, Args)]
+#[command(override_usage = "handover image create [OPTIONS] --size <SIZE> <NAME>\n       \
+                      handover image create [OPTIONS] --base <IMAGE> [--size <SIZE>] <NAME>")]
+struct Create {
+    /// Name of the new image
+    name: String,
+    /// Size of the disk, such as 20GB; of a layer the size of its base by default
+    #[arg(long, required_unless_present = "base", value_parser = values::size_text)]
+    size: Option<String>,
+    /// Image to make a layer over, as qcow2
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["format", "allocate"])]
+    base: Option<String>,
+    /// Format of an empty disk; qcow2 by default, and raw with --allocate
+    #[arg(long)]
+    format: Option<Format>,
+    /// Take the whole size from this host's disk at once; only raw
+    #[arg(long)]
+    allocate: bool,
+    /// Tag (repeatable)
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    tags: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+struct Convert {
+    /// Name of the image, as `handover image list` shows it
+    name: String,
+    /// Name of the new image
+    new: String,
+    /// Format of the new image
+    #[arg(long)]
+    format: Format,
+    /// Compress it; only qcow2
+    #[arg(long)]
+    compress: bool,
+    /// Tag of the new image (repeatable)
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    tags: Vec<(String, String)>,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
     Raw,
     Qcow2,
+}
+
+impl Format {
+    fn word(self) -> String {
+        match self {
+            Self::Raw => "raw".to_owned(),
+            Self::Qcow2 => "qcow2".to_owned(),
+        }
+    }
+}
+
+impl Create {
+    fn body(self) -> (String, MakeImage) {
+        let body = MakeImage {
+            size: self.size,
+            base: self.base,
+            format: self.format.map(Format::word),
+            allocate: self.allocate.then_some(true),
+            tags: tags(self.tags),
+            ..MakeImage::default()
+        };
+        (self.name, body)
+    }
+}
+
+impl Convert {
+    fn body(self) -> (String, MakeImage) {
+        let body = MakeImage {
+            from: Some(self.name),
+            format: Some(self.format.word()),
+            compress: self.compress.then_some(true),
+            tags: tags(self.tags),
+            ..MakeImage::default()
+        };
+        (self.new, body)
+    }
+}
+
+fn tags(tags: Vec<(String, String)>) -> Option<api::Tags> {
+    (!tags.is_empty()).then(|| tags.into_iter().collect())
+}
+
+/// Makes an image, and waits until it can be used.
+async fn make(client: &Client, name: &str, body: &MakeImage) -> Result<Imported, Refusal> {
+    let path = format!("/images/{}", segment(name));
+    let image = client.post(&path, Some(body)).await?;
+    until_ready(client, image, name, "choose another way, or free space").await
+}
+
+/// Waits until an image can be used.
+async fn until_ready(
+    client: &Client,
+    mut image: Imported,
+    name: &str,
+    fix: &str,
+) -> Result<Imported, Refusal> {
+    let path = format!("/images/{}", segment(name));
+    while !matches!(image.status.as_str(), "ready" | "failed") {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        image = client.get(&path).await?;
+    }
+    if image.status == "failed" {
+        return Err(Refusal::new(
+            Code::InvalidImage,
+            image.error.unwrap_or_else(|| "it failed without a reason".to_owned()),
+            format!("run `handover image rm {name}`, {fix}, and try again"),
+        ));
+    }
+    Ok(image)
 }
 
 impl Image {
@@ -82,6 +214,26 @@ impl Image {
                 let what = Failure::to(format!("import the image {}", import.name));
                 let image = connection.talk(async |client| import.send(&client).await);
                 show(&connection, &image.map_err(what)?)
+            }
+            Command::Create(create) => {
+                let (name, body) = create.body();
+                let what = Failure::to(format!("create the image {name}"));
+                let image = connection.talk(async |client| make(&client, &name, &body).await);
+                show(&connection, &image.map_err(what)?)
+            }
+            Command::Convert(convert) => {
+                let what = Failure::to(format!("convert the image {}", convert.name));
+                let (name, body) = convert.body();
+                let image = connection.talk(async |client| make(&client, &name, &body).await);
+                show(&connection, &image.map_err(what)?)
+            }
+            Command::Resize { name, size, shrink } => {
+                let path = format!("/images/{}", segment(&name));
+                let body = ResizeImage { size, shrink: shrink.then_some(true) };
+                let image = connection
+                    .talk(async |client| client.patch(&path, &body).await)
+                    .map_err(Failure::to(format!("change the size of the image {name}")))?;
+                show(&connection, &image)
             }
             Command::List => list(&connection),
             Command::Show { name } => {
@@ -104,33 +256,18 @@ impl Image {
 
 impl Import {
     /// Uploads the files and waits until the image is ready.
-    async fn send(self, client: &api::client::Client) -> Result<Imported, Refusal> {
+    async fn send(self, client: &Client) -> Result<Imported, Refusal> {
         let mut upload = Upload::default();
         upload.fields.push(("name", self.name.clone()));
-        let format = self.format.map(|format| match format {
-            Format::Raw => "raw".to_owned(),
-            Format::Qcow2 => "qcow2".to_owned(),
-        });
+        let format = self.format.map(Format::word);
         upload.fields.extend(format.map(|format| ("format", format)));
         upload.fields.extend(self.cmdline.map(|words| ("cmdline", words)));
         let files = [("disk", self.disk), ("kernel", self.kernel), ("initrd", self.initrd)];
         let parts =
             files.into_iter().filter_map(|(field, path)| Some(FilePart { field, path: path? }));
         upload.files.extend(parts);
-        let mut image: Imported = client.upload("/images", upload).await?;
-        let path = format!("/images/{}", segment(&self.name));
-        while !matches!(image.status.as_str(), "ready" | "failed") {
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-            image = client.get(&path).await?;
-        }
-        if image.status == "failed" {
-            return Err(Refusal::new(
-                Code::InvalidImage,
-                image.error.unwrap_or_else(|| "the import failed without a reason".to_owned()),
-                format!("run `handover image rm {}`, fix the file, and import it again", self.name),
-            ));
-        }
-        Ok(image)
+        let image: Imported = client.upload("/images", upload).await?;
+        until_ready(client, image, &self.name, "fix the file").await
     }
 }
 
@@ -157,6 +294,15 @@ fn status(status: &str, error: Option<&str>) -> String {
     }
 }
 
+/// What a machine with this image starts.
+const fn boots(image: &Imported) -> &'static str {
+    match (image.has_kernel, image.disk_format.is_some()) {
+        (true, _) => "the kernel, directly",
+        (false, true) => "the boot loader on the disk, by UEFI or the BIOS",
+        (false, false) => "",
+    }
+}
+
 fn show(connection: &Connection, image: &Imported) -> Done {
     let fields = [
         ("name", image.name.clone()),
@@ -164,9 +310,13 @@ fn show(connection: &Connection, image: &Imported) -> Done {
         ("error", image.error.clone().unwrap_or_default()),
         ("digest", image.digest.clone()),
         ("disk", image.disk_format.clone().unwrap_or_default()),
+        ("virtual size", image.virtual_size.map(model::shown::bytes).unwrap_or_default()),
+        ("base", image.base.clone().unwrap_or_default()),
         ("kernel", if image.has_kernel { "yes" } else { "" }.to_owned()),
         ("command line", image.cmdline.clone().unwrap_or_default()),
+        ("boots", boots(image).to_owned()),
         ("size", image.size_bytes.map(model::shown::bytes).unwrap_or_default()),
+        ("on disk", image.used_bytes.map(model::shown::bytes).unwrap_or_default()),
         ("imported", image.created_at.clone()),
         ("tags", output::tags(&image.tags)),
     ];

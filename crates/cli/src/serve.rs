@@ -58,6 +58,11 @@ pub struct Serve {
     #[arg(long = "image-dir", value_name = "DIR")]
     image_dirs: Vec<PathBuf>,
 
+    /// Directory with names of block devices that machines may have as disks (repeatable), such as /dev/disk/by-id; none by
+    /// default
+    #[arg(long = "block-dir", value_name = "DIR")]
+    block_dirs: Vec<PathBuf>,
+
     /// Largest file of an image, with its holes: all of it is hashed
     #[arg(long, value_name = "SIZE", default_value = "256GB", value_parser = values::size)]
     image_size: u64,
@@ -152,6 +157,7 @@ impl Serve {
         let config = Config {
             state_dir: self.state_dir,
             image_dirs: self.image_dirs,
+            block_dirs: self.block_dirs.iter().map(|dir| absolute(dir)).collect(),
             image_limits: ImageLimits {
                 largest_file: self.image_size,
                 at_once: self.image_imports,
@@ -168,6 +174,11 @@ impl Serve {
         let scan = host.clone();
         run(Daemon { options, config, host, launchers, monitor, scan })
     }
+}
+
+/// The directory with its whole path: its names are recorded.
+fn absolute(dir: &Path) -> PathBuf {
+    std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())
 }
 
 /// Uevent monitoring of the running system; `None` for another root, or in a sandbox without netlink.

@@ -78,6 +78,12 @@ pub fn raw() -> io::StdoutLock<'static> {
     io::stdout().lock()
 }
 
+/// Prints bytes to standard error as they are: only on request.
+pub fn raw_error(bytes: &[u8]) {
+    // A closed standard error has no reader.
+    let _ = io::stderr().lock().write_all(bytes);
+}
+
 /// Makes a panic's message go through [`report`], too.
 pub fn guard_panics() {
     std::panic::set_hook(Box::new(|panic| {

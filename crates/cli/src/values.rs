@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -78,6 +79,22 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// Parses a device and the file with its ROM.
+pub fn rom(text: &str) -> Result<(String, PathBuf), String> {
+    let pair = text.split_once('=').filter(|(device, file)| !device.is_empty() && !file.is_empty());
+    let pair = pair.ok_or("expected a device and a file, such as 0000:01:00.0=card.rom")?;
+    Ok((pair.0.to_owned(), pair.1.into()))
+}
+
+/// Parses the protocol of a screen and the address on which it listens.
+pub fn display(text: &str) -> Result<(String, Option<String>), String> {
+    let Some((protocol, option)) = text.split_once(',') else { return Ok((text.to_owned(), None)) };
+    let address = option.strip_prefix("listen=").filter(|address| !address.is_empty());
+    let address = address
+        .ok_or("expected vnc, spice or an address too, such as vnc,listen=192.168.1.103:5902")?;
+    Ok((protocol.to_owned(), Some(address.to_owned())))
+}
+
 /// Parses a duration.
 pub fn duration(text: &str) -> Result<Duration, String> {
     model::parse_duration(text).map_err(|refusal| refusal.remedy)
@@ -136,6 +153,9 @@ mod tests {
         assert!(port("0").unwrap_err().contains("8080"));
         assert!(listen_address("localhost:8080").unwrap_err().contains("127.0.0.1:8080"));
         assert!(listen_address("[::1]:8080").is_ok());
+        assert_eq!(display("vnc"), Ok(("vnc".into(), None)));
+        assert_eq!(display("spice,listen=::1"), Ok(("spice".into(), Some("::1".into()))));
+        assert!(display("vnc,port=1").unwrap_err().contains("listen=192.168.1.103:5902"));
         assert!(size("4 apples").unwrap_err().contains("512MB"));
         assert_eq!(size_text("2GiB"), Ok("2GiB".to_owned()));
     }

@@ -1,8 +1,11 @@
 //! `handover volume`: disks that outlast the instances that have them.
 
-use api::client::segment;
-use api::{CreateVolume, Volume as Disk};
+use std::path::PathBuf;
+
+use api::client::{Client, FilePart, query_value, segment};
+use api::{CreateVolume, ResizeVolume, Volume as Disk};
 use clap::{Args, Subcommand};
+use model::Refusal;
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
@@ -19,8 +22,18 @@ pub struct Volume {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create an empty volume
+    /// Create a volume: empty, or with the files of an archive
     Create(Create),
+    /// Make a volume larger; the instances that have it must be stopped
+    ///
+    /// Only the disk grows: the guest enlarges its file system, for example with resize2fs(8).
+    Resize {
+        /// Name or id of the volume, as `handover volume list` shows it
+        volume: String,
+        /// New size in whole gigabytes, such as 200GB
+        #[arg(value_parser = values::gigabytes)]
+        size: u64,
+    },
     /// List the volumes
     #[command(visible_alias = "ls")]
     List {
@@ -54,6 +67,9 @@ struct Create {
     /// Take its whole size from this host's disk at once; by default it grows as it is written
     #[arg(long)]
     allocate: bool,
+    /// Archive (.tar.gz) whose files it gets, in an ext4 file system; owners, modes and times are kept
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["format", "allocate"])]
+    from_archive: Option<PathBuf>,
     /// Tag (repeatable)
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
     tags: Vec<(String, String)>,
@@ -65,11 +81,17 @@ impl Volume {
         match command {
             Command::Create(create) => {
                 let what = Failure::to(format!("create the volume {}", create.name));
-                let body = create.body();
-                let volume: Disk = connection
-                    .talk(async |client| client.post("/volumes", Some(&body)).await)
-                    .map_err(what)?;
+                let volume: Disk =
+                    connection.talk(async |client| create.send(&client).await).map_err(what)?;
                 show(&connection, &volume)
+            }
+            Command::Resize { volume, size } => {
+                let path = format!("/volumes/{}", segment(&volume));
+                let body = ResizeVolume { size_gb: size };
+                let resized = connection
+                    .talk(async |client| client.patch(&path, &body).await)
+                    .map_err(Failure::to(format!("make the volume {volume} larger")))?;
+                show(&connection, &resized)
             }
             Command::List { tags } => list(&connection, &tags),
             Command::Show { volume } => {
@@ -91,6 +113,18 @@ impl Volume {
 }
 
 impl Create {
+    async fn send(self, client: &Client) -> Result<Disk, Refusal> {
+        let Some(path) = self.from_archive else {
+            return client.post("/volumes", Some(&self.body())).await;
+        };
+        let tags = tag_query(&self.tags).replacen('?', "&", 1);
+        let name = query_value(&self.name);
+        let path_and_query =
+            format!("/volumes/from-archive?name={name}&size_gb={}{tags}", self.size);
+        let file = FilePart { field: "archive", path };
+        client.upload_file(&path_and_query, file, "application/gzip").await
+    }
+
     fn body(self) -> CreateVolume {
         CreateVolume {
             name: self.name,

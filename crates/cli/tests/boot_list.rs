@@ -225,6 +225,7 @@ fn claimed_at_boot(state_dir: &Path) -> String {
     let config = engine::Config {
         state_dir: state_dir.to_owned(),
         image_dirs: Vec::new(),
+        block_dirs: Vec::new(),
         image_limits: engine::ImageLimits::default(),
         machine_uids: 0..0,
         shutdown_grace: std::time::Duration::from_secs(1),

@@ -66,6 +66,7 @@ fn engine(state: &Path, host: &Arc<SimHost>, cdi: Option<&Path>) -> Engine {
     let config = Config {
         state_dir: state.to_owned(),
         image_dirs: Vec::new(),
+        block_dirs: Vec::new(),
         image_limits: engine::ImageLimits::default(),
         machine_uids: 0..0,
         shutdown_grace: Duration::from_secs(1),
@@ -123,6 +124,7 @@ fn a_claim_is_granted_even_if_no_cdi_spec_can_be_written() {
     let config = Config {
         state_dir: dir.path().join("state"),
         image_dirs: Vec::new(),
+        block_dirs: Vec::new(),
         image_limits: engine::ImageLimits::default(),
         machine_uids: 0..0,
         shutdown_grace: Duration::from_secs(1),

@@ -10,6 +10,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 
 const [folder, url, token, address, image] = process.argv.slice(2);
 const require = createRequire(join(folder, 'package.json'));
@@ -18,7 +19,8 @@ const client = new Hypeman({ apiKey: token, baseURL: url, maxRetries: 0, timeout
 const { instances, devices, images } = client;
 const OK = 'ok';
 const NOT_OFFERED = '501 not_implemented';
-const archive = new Blob(['x']);
+// A tar archive without entries.
+const archive = new Blob([gzipSync(Buffer.alloc(1024))]);
 
 const table = [
   ['health.check', () => client.health.check(), OK],
@@ -63,7 +65,9 @@ const table = [
   ['instances.delete', () => instances.delete('vm'), OK],
   ['instances.delete', () => instances.delete('b'), OK],
   ['devices.delete', () => devices.delete('calls-gpu'), OK],
-  ['volumes.createFromArchive', () => client.volumes.createFromArchive(archive, { name: 'v', size_gb: 1 }), NOT_OFFERED],
+  ['volumes.createFromArchive', () => client.volumes.createFromArchive(archive, { name: 'a', size_gb: 1 }), OK],
+  ['volumes.createFromArchive', () => client.volumes.createFromArchive(new Blob(['x']), { name: 'b', size_gb: 1 }), '400 invalid_request'],
+  ['volumes.delete', () => client.volumes.delete('a'), OK],
   ['volumes.list', () => client.volumes.list(), OK],
   ['volumes.get', () => client.volumes.get('none'), '404 not_found'],
   ['volumes.delete', () => client.volumes.delete('v'), OK],

@@ -6,7 +6,9 @@ ADDRESS is a GPU that is free and not registered, IMAGE a ready image. Each row 
 answer: a value of the client's own type, or a refusal with this status and code. A method of the client without a row fails.
 """
 
+import io
 import sys
+import tarfile
 
 import hypeman
 from hypeman import Hypeman
@@ -109,7 +111,11 @@ TABLE = [
     ("devices.delete", lambda: client.devices.delete("calls-gpu"), OK),
     ("volumes.create", lambda: client.volumes.create(name="a b", size_gb=1), (400, "invalid_name")),
     ("volumes.create", lambda: client.volumes.create(name="x", size_gb=0), (400, "invalid_size")),
-    ("volumes.create_from_archive", lambda: client.volumes.create_from_archive(b"x", name="v", size_gb=1), NOT_OFFERED),
+    ("volumes.create_from_archive", lambda: client.volumes.create_from_archive(b"x", name="a", size_gb=1), (400, "invalid_request")),
+    ("volumes.create_from_archive", lambda: client.volumes.create_from_archive(archive(), name="v", size_gb=1), (409, "already_exists")),
+    ("volumes.create_from_archive", lambda: client.volumes.create_from_archive(archive(), name="a", size_gb=1, tags={"by": "archive"}), OK),
+    ("volumes.get", lambda: client.volumes.get("a"), OK),
+    ("volumes.delete", lambda: client.volumes.delete("a"), OK),
     ("volumes.list", lambda: only(client.volumes.list(tags={"by": "calls"}), "v"), OK),
     ("volumes.get", lambda: client.volumes.get("none"), (404, "not_found")),
     ("volumes.delete", lambda: client.volumes.delete("v"), OK),
@@ -139,6 +145,16 @@ TABLE = [
     ("exec", lambda: client.get("/instances/vm/exec", cast_to=object), NOT_OFFERED),
     ("cp", lambda: client.get("/instances/vm/cp", cast_to=object), NOT_OFFERED),
 ]
+
+
+def archive():
+    """A tar.gz archive with one file."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("hello")
+        entry.size = 5
+        tar.addfile(entry, io.BytesIO(b"hello"))
+    return out.getvalue()
 
 
 def connected(instance):

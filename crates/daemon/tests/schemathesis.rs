@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
+use sim::SimAgent;
 use support::{Daemon, GPU, NIC};
 
 #[test]
@@ -24,7 +25,10 @@ fn the_interface_is_as_its_document_says() {
     // Something to find for the calls that take an id, a name or an address.
     daemon.import("debian");
     daemon.register("gpu0", GPU);
-    daemon.post("/instances", &json!({ "name": "vm", "image": "debian" })).expect(201);
+    let vm = daemon.post("/instances", &json!({ "name": "vm", "image": "debian" })).expect(201);
+    // A silent one would make each command take seconds.
+    let id = vm["id"].as_str().unwrap().parse().unwrap();
+    daemon.launcher.set_agent(id, Some(SimAgent::default()));
     daemon.post("/claims", &json!({ "owner": "job/one", "wants": [NIC] })).expect(201);
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemathesis");
     // From a file: a document that it loads by its URL, schemathesis does not ask for.

@@ -39,3 +39,42 @@ fn a_template_makes_the_same_instance_once() {
     assert_eq!(made["network"], created["network"], "as it was");
     daemon.get("/instances/none/template").refused(404, "not_found");
 }
+
+#[test]
+fn a_block_device_is_shown_with_its_name_and_size() {
+    let daemon = Daemon::start();
+    daemon.import("debian");
+    let path = format!("{}/ata-1", sim::BLOCKS);
+    let device = model::BlockDevice {
+        path: path.clone().into(),
+        name: "sda".into(),
+        number: (8, 0),
+        disk: None,
+        size: 1 << 40,
+        sector: 512,
+        is_read_only: false,
+    };
+    let data = vec!["an XFS file system".to_owned()];
+    daemon.host.set_block(device, model::BlockUse { data, ..model::BlockUse::default() });
+    let body = json!({ "name": "vm", "image": "debian", "blocks": [{ "device": "ata-1", "bus": "scsi" }] });
+    let why = daemon.post("/instances", &body).refused(409, "in_use");
+    assert!(why.contains("an XFS file system"), "{why}");
+    let mut body = body;
+    body["blocks"][0]["allow_data"] = json!(true);
+    let created = daemon.post("/instances", &body).expect(201);
+    let shown = json!([{ "device": path, "bus": "scsi", "serial": "ata-1", "allow_data": true, "size": "1TB" }]);
+    assert_eq!(created["blocks"], shown);
+    let template = daemon.get("/instances/vm/template").expect(200);
+    assert_eq!(template["blocks"][0]["device"], path);
+    daemon.post("/instances?once=true", &template).expect(200);
+    daemon.post("/instances/vm/stop", &json!({})).expect(200);
+    let without = daemon.ask("DELETE", "/instances/vm/blocks/ata-1", "").expect(200);
+    assert!(without.get("blocks").is_none(), "{without:#}");
+    daemon.post("/instances/vm/blocks", &json!({ "device": "ata-1" })).refused(409, "in_use");
+    let attached = json!({ "device": "ata-1", "allow_data": true, "readonly": true });
+    let with = daemon.post("/instances/vm/blocks", &attached).expect(200);
+    assert_eq!(with["blocks"][0]["readonly"], true);
+    daemon
+        .post("/instances/vm/blocks", &json!({ "device": "none" }))
+        .refused(404, "device_not_found");
+}

@@ -6,7 +6,7 @@ use image::NewVolume;
 use model::choose::Want;
 use model::{
     AutostartChange, CardLink, Cpu, DiskBus, Display, Firmware, Forward, HugePagesUse, Life, Mac,
-    RestartChange,
+    RestartChange, Secret,
 };
 
 /// One device of a new instance.
@@ -45,6 +45,10 @@ pub struct CreateInstance {
     pub firmware: Option<Firmware>,
     /// Its screen, if it gets one.
     pub display: Option<Display>,
+    /// The password of viewers that reach its screen by an address; one is made by default.
+    pub display_password: Option<Secret>,
+    /// The ROMs of its devices that are not the devices' own.
+    pub roms: Vec<RomWish>,
     /// Whether it gets a TPM 2.0.
     pub tpm: bool,
     /// Whether its memory is in huge pages.
@@ -57,6 +61,15 @@ pub struct CreateInstance {
     pub life: Life,
     /// Labels.
     pub tags: BTreeMap<String, String>,
+}
+
+/// What a guest is to see as the ROM of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RomWish {
+    /// The device: an address, or the id or name of a registered one.
+    pub device: String,
+    /// The ROM; without one, the guest sees none.
+    pub content: Option<Vec<u8>>,
 }
 
 /// A change of an instance. What is `None` stays.
@@ -124,6 +137,8 @@ pub struct FirstBoot {
     pub user_data: Option<String>,
     /// The guest's name; the instance's by default.
     pub hostname: Option<String>,
+    /// The hash of a password of the image's usual user.
+    pub password_hash: Option<String>,
 }
 
 /// One disk of a request.
@@ -150,4 +165,11 @@ pub enum WantedContent {
     Volume(String),
     /// An image, by name, as a CD-ROM.
     Cdrom(String),
+    /// A block device of the host.
+    Block {
+        /// Its name below a directory of block devices, or the whole path of that name.
+        name: String,
+        /// Whether it may have data.
+        allow_data: bool,
+    },
 }

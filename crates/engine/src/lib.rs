@@ -7,7 +7,9 @@ mod claims;
 mod consent;
 mod devices;
 mod engine;
+pub mod guest_agent;
 mod hardware;
+mod image_requests;
 mod images;
 mod instance_requests;
 mod instances;
@@ -35,12 +37,13 @@ pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
 pub use image::NewVolume;
 pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
+pub use image_requests::{ImageDisk, MadeOf, MakeImage};
 pub use images::Images;
 pub use instance_requests::{
     CardWish, ChangeInstance, ChangeMachine, CreateInstance, DeviceWish, DiskWish, FirstBoot,
-    NetworkWish, WantedContent,
+    NetworkWish, RomWish, WantedContent,
 };
-pub use instances::{Blocked, Instances, Restarts, SSH_PORTS};
+pub use instances::{Blocked, GuestProcess, Instances, Restarts, SSH_PORTS, ScreenAccess};
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
 pub use own_state::own_state;

@@ -20,6 +20,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Images can be imported by path only from below these directories.
     pub image_dirs: Vec<PathBuf>,
+    /// Machines can have block devices of the host only from below these directories.
+    pub block_dirs: Vec<PathBuf>,
     /// Limits of uploads and imports of images.
     pub image_limits: image::Limits,
     /// User ids that machines run as, one per machine.

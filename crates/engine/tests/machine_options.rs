@@ -4,8 +4,11 @@
 
 mod support;
 
-use engine::{CardWish, CreateInstance, FirstBoot, Instance, NetworkWish};
-use model::{CardLink, Code, Firmware, Forward, HugeMemory, HugePagesUse, HugePool, Mac, Refusal};
+use engine::{CardWish, CreateInstance, FirstBoot, Instance, NetworkWish, RomWish};
+use model::{
+    CardLink, Code, Display, DisplayProtocol, Firmware, Forward, HugeMemory, HugePagesUse,
+    HugePool, Mac, Refusal,
+};
 use support::{GPU, Rig, wish};
 
 const KEY: &str =
@@ -25,6 +28,25 @@ fn user(mac: Option<&str>, forwards: &[&str]) -> NetworkWish {
 
 fn create(rig: &Rig, request: CreateInstance) -> Result<Instance, Refusal> {
     rig.open().instances().create(request)
+}
+
+#[test]
+fn a_password_is_in_the_seed_as_a_hash_and_not_for_ssh() {
+    let rig = Rig::ready();
+    let hash = format!("$6$salt${}", "x".repeat(86));
+    let with = |hash: &str| FirstBoot { password_hash: Some(hash.into()), ..FirstBoot::default() };
+    let created = create(&rig, CreateInstance { first_boot: with(&hash), ..wish("a", &[]) });
+    let seed = created.unwrap().options.seed.unwrap();
+    let config = seed.vendor_data.strip_prefix("#cloud-config\n").unwrap();
+    let config: serde_json::Value = serde_json::from_str(config).unwrap();
+    let expected = serde_json::json!({
+        "password": hash, "chpasswd": { "expire": false }, "ssh_pwauth": false,
+    });
+    assert_eq!(config, expected);
+    let request = CreateInstance { first_boot: with("secret"), ..wish("b", &[]) };
+    let refusal = create(&rig, request).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidRequest);
+    assert!(!format!("{refusal:?}").contains("secret"));
 }
 
 #[test]
@@ -260,4 +282,69 @@ fn a_machine_of_an_earlier_version_stays_as_it_was() {
     let started = engine.instances().start("old").unwrap();
     assert_eq!(started.options, model::MachineOptions::default());
     assert_eq!(started.options.firmware, Firmware::Bios);
+}
+
+#[test]
+fn a_rom_is_for_a_device_of_the_machine_and_goes_with_it() {
+    let rig = Rig::ready();
+    let mut content = vec![0; 1024];
+    content[..2].copy_from_slice(&[0x55, 0xaa]);
+    let rom = |device: &str, content: Option<&Vec<u8>>| RomWish {
+        device: device.into(),
+        content: content.cloned(),
+    };
+    let with = |name: &str, roms: Vec<RomWish>| {
+        create(&rig, CreateInstance { roms, ..wish(name, &[support::GPU, "nic"]) })
+    };
+    for (roms, why) in [
+        (vec![rom(support::NVME, Some(&content))], "not among the devices"),
+        (vec![rom(support::GPU, None), rom(support::GPU, None)], "two ROMs"),
+        (vec![rom(support::GPU, Some(&vec![0; 1024]))], "55 aa"),
+    ] {
+        let refusal = with("a", roms).unwrap_err();
+        assert_eq!(refusal.code, Code::InvalidRequest);
+        assert!(refusal.message.contains(why), "{refusal}");
+    }
+    let asked = vec![rom(support::GPU, Some(&content)), rom(support::NIC, None)];
+    let made = with("a", asked).unwrap();
+    let engine = rig.open();
+    let there = engine.instances().find("a").unwrap();
+    let roms = &there.options.roms;
+    assert!(roms[0].has_file && roms[0].bar && !roms[1].bar, "{roms:?}");
+    assert!(roms[0].content.is_empty(), "it is a file, not in the store");
+    assert_eq!(engine.instances().rom(&there, &roms[0]), Some(content));
+    engine.instances().stop("a").unwrap();
+    engine.instances().start("a").unwrap();
+    engine.instances().delete("a").unwrap();
+    assert_eq!(engine.instances().rom(&made, &roms[0]), None);
+}
+
+#[test]
+fn screens_on_addresses_get_ports_and_passwords_of_their_own() {
+    let rig = Rig::ready();
+    let with = |name: &str, listen: &str| {
+        let listen = Some(listen.parse().unwrap());
+        let display = Some(Display { protocol: DisplayProtocol::Vnc, video_memory: None, listen });
+        create(&rig, CreateInstance { display, ..wish(name, &[]) })
+    };
+    rig.launcher.set_busy_port(5900);
+    let first = with("a", "127.0.0.1:0").unwrap().options;
+    assert_eq!(first.screen().unwrap().to_string(), "127.0.0.1:5901", "5900 is busy");
+    let second = with("b", "0.0.0.0:0").unwrap().options;
+    assert_eq!(second.screen().unwrap().to_string(), "0.0.0.0:5902");
+    assert_ne!(first.display_password, second.display_password);
+    for (listen, why) in [("127.0.0.1:5902", "of this or another"), ("127.0.0.1:5900", "listens")] {
+        let refusal = with("c", listen).unwrap_err();
+        assert_eq!(refusal.code, Code::PortInUse);
+        assert!(refusal.message.contains(why), "{refusal}");
+    }
+    let engine = rig.open();
+    let access = engine.instances().screen_access("a").unwrap();
+    assert_eq!(access.password.reveal().len(), 8);
+    assert!(
+        !format!("{:?}", engine.instances().find("a").unwrap()).contains(access.password.reveal())
+    );
+    drop(engine);
+    create(&rig, wish("d", &[])).unwrap();
+    assert_eq!(rig.open().instances().screen_access("d").unwrap_err().code, Code::InvalidState);
 }

@@ -6,6 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 
 use engine::{
     CreateInstance, CreateVolume, DiskWish, Engine, FirstBoot, Instance, NewVolume, Volume,
@@ -320,4 +321,62 @@ fn a_guest_mounts_disks_and_formats_only_empty_ones() {
     };
     let seed = engine.instances().create(both).unwrap().options.seed.unwrap();
     assert!(seed.vendor_data.contains("/data") && seed.hostname == "dev");
+}
+
+#[test]
+fn a_volume_grows_while_no_machine_has_it() {
+    let rig = Rig::ready();
+    std::fs::set_permissions(rig.dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let engine = rig.open();
+    volume(&engine, "data").unwrap();
+    let grow = |size| engine.volumes().grow("data", size);
+    assert_eq!(grow(2 * GIB).unwrap().size, 2 * GIB);
+    for size in [GIB, 2 * GIB, 0, 1 << 60] {
+        assert_eq!(grow(size).unwrap_err().code, Code::InvalidSize, "{size}");
+    }
+    create(&engine, "vm", vec![existing("data")]).unwrap();
+    let refusal = grow(3 * GIB).unwrap_err();
+    assert_eq!(refusal.code, Code::InUse);
+    assert!(refusal.remedy.contains("instance stop vm"), "{refusal:?}");
+    engine.instances().stop("vm").unwrap();
+    grow(3 * GIB).unwrap();
+    engine.instances().start("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
+    assert_eq!(engine.volumes().grow("none", GIB).unwrap_err().code, Code::NotFound);
+    let has_tool = std::process::Command::new("qemu-img").arg("--version").output().is_ok();
+    if has_tool {
+        let file = NewVolume { format: DiskFormat::Qcow2, ..raw(GIB) };
+        let name = "thin".to_owned();
+        let request = CreateVolume { name, id: None, file, tags: BTreeMap::new() };
+        engine.volumes().create(request).unwrap();
+        engine.volumes().grow("thin", 5 * GIB).unwrap();
+        create(&engine, "vm", vec![existing("thin")]).unwrap();
+    }
+}
+
+#[test]
+fn a_crash_while_a_volume_grows_leaves_a_volume_that_can_be_used() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    let id = volume(&engine, "data").unwrap().id;
+    create(&engine, "vm", vec![existing("data")]).unwrap();
+    engine.instances().stop("vm").unwrap();
+    drop(engine);
+    let file = rig.config().state_dir.join(format!("volumes/{id}/disk"));
+    std::fs::File::options().write(true).open(file).unwrap().set_len(4 * GIB).unwrap();
+    let (engine, _) = rig.open_recovered();
+    assert_eq!(engine.volumes().find("data").unwrap().0.size, 4 * GIB);
+    engine.instances().start("vm").unwrap();
+}
+
+#[test]
+fn two_disks_are_not_mounted_at_one_directory() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    let mounted = |at: &str| DiskWish { mount_path: Some(at.into()), ..new(GIB) };
+    for (one, two) in [("/data", "/data"), ("/data", "/data/"), ("/a/b", "/a//b")] {
+        let refusal = create(&engine, "vm", vec![mounted(one), mounted(two)]).unwrap_err();
+        assert_eq!(refusal.code, Code::InvalidRequest, "{one} {two}");
+    }
+    create(&engine, "vm", vec![mounted("/data"), mounted("/data/b")]).unwrap();
 }

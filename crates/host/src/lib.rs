@@ -7,6 +7,7 @@
 
 mod archive;
 mod as_found;
+mod block;
 pub mod boot_list;
 mod bus_path;
 mod capacity;
@@ -49,6 +50,7 @@ pub mod worker;
 pub mod worker_pool;
 mod xen;
 
+pub use block::signatures;
 pub use card_links::KernelLinks;
 pub use device_lock::Locks;
 pub use linux_host::{HostConfig, LinuxHost};

@@ -83,10 +83,30 @@ pub enum ImageError {
         id: uuid::Uuid,
     },
     /// A program is not installed.
-    #[error("cannot create the disk: {program} is not installed")]
+    #[error("cannot make the disk: {program} is not installed")]
     NoTool {
         /// The program.
         program: &'static str,
+    },
+    /// The archive is not accepted.
+    #[error("cannot accept the archive: {problem}")]
+    Archive {
+        /// The problem.
+        problem: String,
+    },
+    /// The archive has more than fits.
+    #[error("the archive has more than {}, which is the size of the volume", shown::bytes(*most))]
+    ArchiveTooLarge {
+        /// The size in bytes.
+        most: u64,
+    },
+    /// A program failed.
+    #[error("{program} failed: {said}")]
+    Tool {
+        /// The program.
+        program: &'static str,
+        /// What it said.
+        said: String,
     },
     /// The free space cannot be read.
     #[error(transparent)]
@@ -159,9 +179,10 @@ impl From<ImageError> for Refusal {
                 message,
                 "retry when one has ended (`handover image list`), or end one: `handover image rm NAME`",
             ),
-            ImageError::NoTool { .. } => {
-                Self::new(Code::HypervisorMissing, message, "install it: `apt install qemu-utils`")
-            }
+            ImageError::NoTool { .. }
+            | ImageError::Tool { .. }
+            | ImageError::Archive { .. }
+            | ImageError::ArchiveTooLarge { .. } => not_made(&error, message),
             ImageError::Exists { .. } => {
                 Self::new(Code::AlreadyExists, message, "use another id, or leave it out")
             }
@@ -178,6 +199,34 @@ impl From<ImageError> for Refusal {
                 "see the daemon's log; check the disk and the permissions",
             ),
         }
+    }
+}
+
+/// The refusal for what a program or an archive prevents.
+fn not_made(error: &ImageError, message: String) -> Refusal {
+    match error {
+        ImageError::NoTool { program } => {
+            let package = match *program {
+                "prlimit" | "setpriv" => "util-linux",
+                "mke2fs" => "e2fsprogs",
+                _ => "qemu-utils",
+            };
+            let remedy = format!("install it: `apt install {package}`");
+            Refusal::new(Code::HypervisorMissing, message, remedy)
+        }
+        ImageError::Archive { .. } => Refusal::new(
+            Code::InvalidRequest,
+            message,
+            "make it with `tar czf FILE.tar.gz -C DIR .`; it may have files, directories and links",
+        ),
+        ImageError::ArchiveTooLarge { .. } => {
+            Refusal::new(Code::InvalidSize, message, "ask for a larger volume")
+        }
+        _ => Refusal::new(
+            Code::InvalidImage,
+            message,
+            "check the image with `qemu-img check`, and the free space with `df`",
+        ),
     }
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::copy::{Bounds, Copied, MODE, copy, hash};
 use crate::target::Target;
-use crate::{Budget, Cancel, ImageError, Source, kernel, qcow2};
+use crate::{Budget, Cancel, ImageError, Source, Tool, kernel, qcow2};
 
 /// The prefix of the directory of an incomplete image.
 const UNFINISHED: &str = "unfinished-";
@@ -22,9 +22,10 @@ const UNFINISHED: &str = "unfinished-";
 /// The images of a host.
 #[derive(Clone)]
 pub struct Store {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     import_dirs: Vec<PathBuf>,
-    budget: Arc<Budget>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) tool: Tool,
 }
 
 /// The parts of an image: a disk, a kernel with an optional initial ramdisk, or both.
@@ -64,8 +65,13 @@ pub struct Files {
 impl Store {
     /// The store in `dir`, which imports files from below `import_dirs`, within the budget. Nothing is created before the first import.
     #[must_use]
-    pub const fn new(dir: PathBuf, import_dirs: Vec<PathBuf>, budget: Arc<Budget>) -> Self {
-        Self { dir, import_dirs, budget }
+    pub const fn new(
+        dir: PathBuf,
+        import_dirs: Vec<PathBuf>,
+        budget: Arc<Budget>,
+        tool: Tool,
+    ) -> Self {
+        Self { dir, import_dirs, budget, tool }
     }
 
     /// Imports an image: when this returns, it is copied, checked and synced to disk. Replaces an image with the same
@@ -117,11 +123,11 @@ impl Store {
         Ok(())
     }
 
-    fn image_dir(&self, id: Uuid) -> PathBuf {
+    pub(crate) fn image_dir(&self, id: Uuid) -> PathBuf {
         self.dir.join(id.to_string())
     }
 
-    fn unfinished(&self, id: Uuid) -> PathBuf {
+    pub(crate) fn unfinished(&self, id: Uuid) -> PathBuf {
         self.dir.join(format!("{UNFINISHED}{id}"))
     }
 
@@ -205,13 +211,13 @@ impl Parts {
 }
 
 impl Files {
-    fn below(dir: &Path) -> Self {
+    pub(crate) fn below(dir: &Path) -> Self {
         Self { disk: dir.join("disk"), kernel: dir.join("kernel"), initrd: dir.join("initrd") }
     }
 }
 
 /// Checks a disk and returns its virtual size.
-fn check_disk(file: &File, format: DiskFormat) -> Result<u64, ImageError> {
+pub(crate) fn check_disk(file: &File, format: DiskFormat) -> Result<u64, ImageError> {
     match format {
         DiskFormat::Raw => {
             let length =
@@ -268,7 +274,7 @@ fn expect_content(file: &File, part: &'static str, path: &Path) -> Result<(), Im
 }
 
 /// Reads the beginning of a file, up to the size of the buffer.
-fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, filled as u64)? {
@@ -280,7 +286,7 @@ fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// The digest over the parts.
-fn digest(parts: &[(&'static str, Copied)]) -> String {
+pub(crate) fn digest(parts: &[(&'static str, Copied)]) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     if let [(_, only)] = parts {
         return format!("sha256:{}", hex(&only.sha256));

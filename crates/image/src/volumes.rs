@@ -7,18 +7,20 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use model::DiskFormat;
-use own_files::OwnFile;
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use own_files::{Existing, OwnFile, make_dir as make_own_dir};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::store::{make_dir, remove_tree, sync_dir};
-use crate::{Budget, ImageError, qcow2};
+use crate::tool::{QEMU_IMG, below, words};
+use crate::unpack::{Bounds, unpack};
+use crate::{Budget, Cancel, ImageError, Tool, qcow2};
 
 /// The mode of a volume's file: the daemon opens it for a machine, whose user cannot.
 const MODE: u32 = 0o600;
@@ -26,8 +28,11 @@ const MODE: u32 = 0o600;
 /// The name of a volume's file in its directory.
 const FILE: &str = "disk";
 
-/// The program that writes the header of a qcow2 file.
-const TOOL: &str = "qemu-img";
+/// The program that makes an ext4 file system.
+const MKE2FS: &str = "mke2fs";
+
+/// The directory of unpacked files, in that of a pending volume.
+const TREE: &str = "tree";
 
 /// The prefix of the directory of a volume that is being made or deleted.
 const PENDING: &str = "pending-";
@@ -37,6 +42,7 @@ const PENDING: &str = "pending-";
 pub struct Volumes {
     dir: PathBuf,
     budget: Arc<Budget>,
+    tool: Tool,
 }
 
 /// The file of a new volume.
@@ -53,8 +59,8 @@ pub struct NewVolume {
 impl Volumes {
     /// The volumes in `dir`. Nothing is created before the first one.
     #[must_use]
-    pub const fn new(dir: PathBuf, budget: Arc<Budget>) -> Self {
-        Self { dir, budget }
+    pub const fn new(dir: PathBuf, budget: Arc<Budget>, tool: Tool) -> Self {
+        Self { dir, budget, tool }
     }
 
     /// The file of a volume.
@@ -69,6 +75,132 @@ impl Volumes {
     /// # Errors
     /// See [`ImageError`]; nothing is left then. [`ImageError::Exists`] if another request makes or deletes this volume.
     pub fn create(&self, id: Uuid, new: NewVolume) -> Result<(), ImageError> {
+        self.create_with(id, new, |_, _| Ok(()))
+    }
+
+    /// The same for a volume with an ext4 file system that has the files of an archive (`.tar.gz`).
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); [`ImageError::Archive`], [`ImageError::ArchiveTooLarge`].
+    pub fn create_from_archive(
+        &self,
+        id: Uuid,
+        new: NewVolume,
+        archive: File,
+        cancel: &Cancel,
+    ) -> Result<(), ImageError> {
+        self.create_with(id, new, |dir, disk| self.fill(dir, disk, new.size, archive, cancel))
+    }
+
+    /// Makes a file system with the files of an archive.
+    fn fill(
+        &self,
+        dir: &Path,
+        disk: &File,
+        size: u64,
+        archive: File,
+        cancel: &Cancel,
+    ) -> Result<(), ImageError> {
+        // Only root can enter the outer directory, which goes with the pending one after a crash. The inner one becomes the root
+        // of the file system.
+        let (outer, tree) = (dir.join(TREE), dir.join(TREE).join("root"));
+        make_own_dir(&outer, 0o700, Existing::Set)
+            .and_then(|()| make_own_dir(&tree, 0o755, Existing::Set))
+            .map_err(|error| ImageError::io("create", &outer, error))?;
+        let mut allowance = self.budget.allowance(&self.dir);
+        let mut bounds = Bounds { most: size, allowance: &mut allowance, cancel };
+        unpack(archive, &tree, &mut bounds)?;
+        // The file system has about as much.
+        let mut own = self.budget.allowance(&self.dir);
+        own.reserve(used_below(&outer)?.saturating_add(size / 64).min(size))?;
+        let path = dir.join(FILE);
+        let arguments = words([
+            &"-q",
+            &"-F",
+            &"-t",
+            &"ext4",
+            &"-m",
+            &"0",
+            // The file is a hole: nothing in it must be zeroed.
+            &"-E",
+            &"assume_storage_prezeroed=1",
+            &"-d",
+            &tree,
+            &path,
+        ]);
+        let lending = |error| ImageError::io("set the owner of", &path, error);
+        self.tool.lend(disk).map_err(lending)?;
+        let made = self.tool.run_reading(MKE2FS, &arguments, size, cancel);
+        self.tool.take_back(disk).map_err(lending)?;
+        remove_tree(&outer)?;
+        made.map(drop).map_err(|error| match error {
+            ImageError::Tool { said, .. } if said.contains("Could not allocate") => {
+                ImageError::ArchiveTooLarge { most: size }
+            }
+            error => below(error, &self.dir),
+        })
+    }
+
+    /// Makes a volume larger. Nothing may have it open. After a crash, [`size`](Self::size) tells which size it has.
+    ///
+    /// # Errors
+    /// See [`ImageError`]; the volume then has its old size.
+    pub fn grow(&self, id: Uuid, new: NewVolume) -> Result<(), ImageError> {
+        let path = self.path(id);
+        let file = OwnFile::at(&path)
+            .mode(MODE)
+            .open(OpenOptions::new().read(true).write(true))
+            .map_err(|error| ImageError::io("open", &path, error))?;
+        let writing = |error| ImageError::io("write", &path, error);
+        match new.format {
+            DiskFormat::Raw => {
+                let old = file.metadata().map_err(writing)?.len();
+                let mut allowance = self.budget.allowance(&self.dir);
+                if new.allocate {
+                    allowance.reserve(new.size.saturating_sub(old))?;
+                    // It extends the file too, and leaves it as it was if there is not enough space.
+                    fallocate(&file, FallocateFlags::empty(), 0, new.size)
+                        .map_err(|error| ImageError::io("allocate", &path, error))?;
+                } else {
+                    file.set_len(new.size).map_err(writing)?;
+                }
+            }
+            DiskFormat::Qcow2 => {
+                let size = new.size.to_string();
+                let arguments = words([&"resize", &"-q", &"-f", &"qcow2", &path, &size]);
+                let lending = |error| ImageError::io("set the owner of", &path, error);
+                self.tool.lend(&file).map_err(lending)?;
+                let largest = file.metadata().map_err(writing)?.len().saturating_add(1 << 30);
+                let done = self.tool.run(QEMU_IMG, &arguments, largest, &Cancel::default());
+                self.tool.take_back(&file).map_err(lending)?;
+                done.map_err(|error| below(error, &self.dir))?;
+            }
+        }
+        file.sync_all().map_err(writing)
+    }
+
+    /// The size that a guest sees, and takes a file back that a crash left to the user of a program.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn size(&self, id: Uuid, format: DiskFormat) -> Result<u64, String> {
+        let path = self.path(id);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::empty()).map(File::from);
+        let file = file.map_err(|error| format!("it cannot be opened: {error}"))?;
+        let ours = rustix::process::geteuid().as_raw();
+        if file.metadata().is_ok_and(|found| found.uid() != ours) {
+            self.tool.take_back(&file).map_err(|error| format!("cannot set its owner: {error}"))?;
+        }
+        size_of(&file, format)
+    }
+
+    fn create_with(
+        &self,
+        id: Uuid,
+        new: NewVolume,
+        fill: impl FnOnce(&Path, &File) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
         let dir = self.pending(id);
         make_dir(&self.dir)?;
         match fs::create_dir(&dir) {
@@ -77,13 +209,18 @@ impl Volumes {
             }
             made => made.map_err(|error| ImageError::io("create", &dir, error))?,
         }
-        self.write(id, new).inspect_err(|_| {
+        self.write(id, new, fill).inspect_err(|_| {
             // What stays is removed at the next start.
             let _ = remove_tree(&self.pending(id));
         })
     }
 
-    fn write(&self, id: Uuid, new: NewVolume) -> Result<(), ImageError> {
+    fn write(
+        &self,
+        id: Uuid,
+        new: NewVolume,
+        fill: impl FnOnce(&Path, &File) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
         let dir = self.pending(id);
         let path = dir.join(FILE);
         make_dir(&dir)?;
@@ -95,7 +232,7 @@ impl Volumes {
             .map_err(|error| ImageError::io("create", &path, error))?;
         match new.format {
             DiskFormat::Raw => file.set_len(new.size).map_err(writing)?,
-            DiskFormat::Qcow2 => write_qcow2_header(&path, new.size)?,
+            DiskFormat::Qcow2 => self.write_qcow2_header(&path, new.size)?,
         }
         if new.allocate {
             let mut allowance = self.budget.allowance(&self.dir);
@@ -103,6 +240,7 @@ impl Volumes {
             fallocate(&file, FallocateFlags::empty(), 0, new.size)
                 .map_err(|error| ImageError::io("allocate", &path, error))?;
         }
+        fill(&dir, &file)?;
         file.sync_all().map_err(writing)?;
         sync_dir(&dir)?;
         sync_dir(&self.dir)
@@ -120,20 +258,8 @@ impl Volumes {
         if !file.is_file() {
             return Err(what("is not a regular file".into()));
         }
-        let size = match expected.format {
-            DiskFormat::Raw => file.len(),
-            DiskFormat::Qcow2 => {
-                let mut header = Vec::new();
-                File::open(&path)
-                    .and_then(|file| {
-                        file.take(qcow2::HEADER_LENGTH as u64).read_to_end(&mut header)
-                    })
-                    .map_err(|error| what(format!("cannot be read: {error}")))?;
-                qcow2::read(&header)
-                    .map_err(|error| what(format!("is damaged: {error}")))?
-                    .virtual_size
-            }
-        };
+        let size = File::open(&path).map_err(|error| format!("cannot be read: {error}"));
+        let size = size.and_then(|file| size_of(&file, expected.format)).map_err(what)?;
         if size == expected.size {
             return Ok(());
         }
@@ -151,9 +277,15 @@ impl Volumes {
     /// How many bytes a volume takes on the disk.
     #[must_use]
     pub fn used(&self, id: Uuid) -> Option<u64> {
-        use std::os::unix::fs::MetadataExt;
         // In units of 512 bytes (stat(2)).
         fs::symlink_metadata(self.path(id)).ok().map(|file| file.blocks().saturating_mul(512))
+    }
+
+    /// Makes an empty qcow2 image of a file of ours, which no one else can write to: it reads nothing foreign.
+    fn write_qcow2_header(&self, path: &Path, size: u64) -> Result<(), ImageError> {
+        let arguments = words([&"create", &"-q", &"-f", &"qcow2", &path, &size.to_string()]);
+        let made = Tool::default().run(QEMU_IMG, &arguments, 1 << 30, &Cancel::default());
+        made.map(drop).map_err(|error| below(error, &self.dir))
     }
 
     /// A pending volume is recorded: it gets its name. Idempotent.
@@ -227,25 +359,38 @@ fn rename(from: &Path, to: &Path) -> Result<(), ImageError> {
     }
 }
 
-/// Makes an empty qcow2 image of a file of ours, which no one else can write to.
-fn write_qcow2_header(path: &Path, size: u64) -> Result<(), ImageError> {
-    let mut create = Command::new(TOOL);
-    create.args(["create", "-q", "-f", "qcow2"]).arg(path).arg(size.to_string());
-    let output = create.output().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => ImageError::NoTool { program: TOOL },
-        _ => ImageError::io("run", TOOL, error),
-    })?;
-    if output.status.success() {
-        return Ok(());
+/// The size that a guest sees.
+fn size_of(mut file: &File, format: DiskFormat) -> Result<u64, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    match format {
+        DiskFormat::Raw => Ok(file.metadata().map_err(unreadable)?.len()),
+        DiskFormat::Qcow2 => {
+            let mut header = Vec::new();
+            let most = qcow2::HEADER_LENGTH as u64;
+            (&mut file).take(most).read_to_end(&mut header).map_err(unreadable)?;
+            let header = qcow2::read(&header).map_err(|error| format!("is damaged: {error}"))?;
+            Ok(header.virtual_size)
+        }
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    Err(ImageError::io("create", path, std::io::Error::other(said)))
+}
+
+/// How many bytes the files below a directory take on the disk.
+fn used_below(dir: &Path) -> Result<u64, ImageError> {
+    let reading = |error| ImageError::io("read", dir, error);
+    let mut used = 0u64;
+    for entry in fs::read_dir(dir).map_err(reading)? {
+        let entry = entry.map_err(reading)?;
+        let found = entry.metadata().map_err(reading)?;
+        used = used.saturating_add(found.blocks().saturating_mul(512));
+        if found.is_dir() {
+            used = used.saturating_add(used_below(&entry.path())?);
+        }
+    }
+    Ok(used)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use model::{Disk, HostError};
 
     use super::*;
@@ -263,7 +408,7 @@ mod tests {
 
     fn volumes(dir: &Path) -> Volumes {
         let budget = Budget::new(Arc::new(Endless), Limits::default());
-        Volumes::new(dir.join("volumes"), budget)
+        Volumes::new(dir.join("volumes"), budget, Tool::of_user(1_900_001_000))
     }
 
     #[test]
@@ -326,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_qcow2_volume_has_its_size_in_its_header() {
-        if Command::new(TOOL).arg("--version").output().is_err() {
+        if std::process::Command::new(QEMU_IMG).arg("--version").output().is_err() {
             eprintln!("SKIPPED: needs qemu-utils");
             return;
         }

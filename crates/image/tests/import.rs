@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::{Budget, Cancel, ImageError, Limits, Parts, RESERVE, Source, Store};
+use image::{Budget, Cancel, ImageError, Limits, Parts, RESERVE, Source, Store, Tool};
 use model::{Code, Disk, DiskFormat, HostError, Refusal};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -43,7 +43,12 @@ impl Dirs {
         let top = TempDir::new().unwrap();
         fs::create_dir(top.path().join("imports")).unwrap();
         let imports = vec![top.path().join("imports")];
-        let store = Store::new(top.path().join("images"), imports, budget(free, Limits::default()));
+        let store = Store::new(
+            top.path().join("images"),
+            imports,
+            budget(free, Limits::default()),
+            Tool::default(),
+        );
         Self { top, store }
     }
 
@@ -188,8 +193,12 @@ fn only_regular_files_with_content_are_taken() {
 #[test]
 fn without_a_configured_directory_the_remedy_is_to_upload() {
     let top = TempDir::new().unwrap();
-    let store =
-        Store::new(top.path().join("images"), Vec::new(), budget(u64::MAX, Limits::default()));
+    let store = Store::new(
+        top.path().join("images"),
+        Vec::new(),
+        budget(u64::MAX, Limits::default()),
+        Tool::default(),
+    );
     let parts = disk(Source::Below("/etc/hostname".into()), DiskFormat::Raw);
     let refusal =
         Refusal::from(store.import(Uuid::from_u128(1), parts, &Cancel::default()).unwrap_err());
@@ -303,7 +312,8 @@ fn a_copy_never_takes_the_journals_reserve() {
         let top = TempDir::new().unwrap();
         let images = top.path().join("images");
         let dirs = vec![elsewhere.path().to_owned()];
-        let store = Store::new(images.clone(), dirs, budget(free, Limits::default()));
+        let store =
+            Store::new(images.clone(), dirs, budget(free, Limits::default()), Tool::default());
         let parts = disk(Source::Below("root.img".into()), DiskFormat::Raw);
         match store.import(Uuid::from_u128(1), parts, &Cancel::default()) {
             Ok(_) => assert!(fits, "{free}"),

@@ -31,6 +31,7 @@ mod names;
 pub mod near_miss;
 mod own_state;
 mod partition;
+mod password;
 pub mod plan;
 mod ports;
 mod process_stat;
@@ -61,13 +62,14 @@ pub use inventory::{
 };
 pub use loopback_filter::{FilterError, LoopbackFilter, NameServerAlias};
 pub use machine::{
-    Autostart, AutostartChange, Availability, CardLink, Cpu, DiskBus, DiskContent, DiskFile,
-    DiskFormat, DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward,
-    ForwardError, GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, HugeMemory,
-    HugePagesUse, HugePool, KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions,
-    MachineRun, MachineSpec, NetworkCard, NetworkUsage, PasstKind, Presence, Protocol, Restart,
-    RestartChange, RestartPolicy, Seed, Topology, Usage, VmmProcess, check_interface_name,
-    check_serial, is_serial,
+    Autostart, AutostartChange, Availability, BlockDevice, BlockError, BlockFile, BlockNumber,
+    BlockUse, CardLink, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, DiskUsage, Display,
+    DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError, GuestDisk, GuestFunction,
+    GuestOs, GuestSlot, GuestSource, Halt, HostBlock, HugeMemory, HugePagesUse, HugePool,
+    KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions, MachineRun, MachineSpec,
+    NetworkCard, NetworkUsage, PasstKind, Presence, Protocol, Restart, RestartChange,
+    RestartPolicy, Rom, Secret, Seed, Topology, Usage, VmmProcess, block_has_data, block_in_use,
+    check_block_name, check_interface_name, check_rom, check_serial, is_serial,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};
@@ -78,6 +80,7 @@ pub use names::{
 };
 pub use own_state::{OwnState, Share, Unhealthy};
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
+pub use password::check_password_hash;
 pub use ports::{
     Capacity, Checked, Disk, Holder, HolderKind, Host, KnownMachine, LaunchError, Launcher,
 };

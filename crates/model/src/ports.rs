@@ -2,7 +2,7 @@
 //! unchanged on the real kernel, in the lab and on the simulation.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Address, AsFound, Availability, Display, Execution, Exit, Forward, HostError, HostLock,
-    HostLockError, HugePool, Inventory, LinkBaseline, Lock, Mac, MachineHandle, MachineOptions,
-    MachineSpec, Mark, MdevDefinition, Moment, NodeAccess, Observed, Presence, Step, Usage,
-    VfSettings,
+    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, Display, Execution, Exit,
+    Forward, HostError, HostLock, HostLockError, HugePool, Inventory, LinkBaseline, Lock, Mac,
+    MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition, Moment, NodeAccess, Observed,
+    Presence, Rom, Step, Usage, VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -183,6 +183,25 @@ pub trait Host: Disk {
         Vec::new()
     }
 
+    /// Finds a block device by its name below one of these directories, or by the whole path of such a name. It reads what
+    /// the kernel knows, and does not open the device. A host without block devices has none of that name.
+    ///
+    /// # Errors
+    /// See [`BlockError`].
+    fn block_device(&self, allowed: &[PathBuf], name: &str) -> Result<BlockDevice, BlockError> {
+        Err(BlockError::Missing { name: name.to_owned(), allowed: allowed.to_vec() })
+    }
+
+    /// Finds out who uses a block device or a part of it, and what data is on it. A worker opens and reads it, with a
+    /// deadline.
+    ///
+    /// # Errors
+    /// If it cannot be read, or reading times out.
+    fn block_use(&self, device: &BlockDevice) -> Result<BlockUse, HostError> {
+        let _ = device;
+        Ok(BlockUse::default())
+    }
+
     /// The host's CPUs and memory.
     ///
     /// # Errors
@@ -215,6 +234,33 @@ pub trait Launcher: Send + Sync {
     fn expect_free_ports(&self, forwards: &[Forward]) -> Result<(), LaunchError> {
         let _ = forwards;
         Ok(())
+    }
+
+    /// Checks that a screen can listen on this address now. No machine that does may run.
+    ///
+    /// # Errors
+    /// `Port`.
+    fn expect_free_screen(&self, address: SocketAddr) -> Result<(), LaunchError> {
+        let _ = address;
+        Ok(())
+    }
+
+    /// The certificate by which the viewers of a machine's screen know it, in PEM; `None` if it has none.
+    ///
+    /// # Errors
+    /// `File`, if it cannot be read.
+    fn screen_certificate(&self, id: Uuid) -> Result<Option<String>, LaunchError> {
+        let _ = id;
+        Ok(None)
+    }
+
+    /// The content of the file that a machine has for a device's ROM; `None` if it has none.
+    ///
+    /// # Errors
+    /// `File`, if it cannot be read.
+    fn rom(&self, id: Uuid, rom: &Rom) -> Result<Option<Vec<u8>>, LaunchError> {
+        let _ = (id, rom);
+        Ok(None)
     }
 
     /// Creates the machine's directory and its disk layer. Idempotent.
@@ -309,6 +355,17 @@ pub trait Launcher: Send + Sync {
     /// # Errors
     /// `Monitor` if the machine does not run or has no screen, or the connection fails.
     fn open_display(&self, id: Uuid, display: Display) -> Result<UnixStream, LaunchError>;
+
+    /// Connects to the port of a running machine that leads to the agent in its guest. One client at a time is connected. The
+    /// stream may be non-blocking.
+    /// `None` if the machine has no such port.
+    ///
+    /// # Errors
+    /// `Monitor` if the machine does not run, or its port cannot be reached.
+    fn open_agent(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
+        let _ = id;
+        Ok(None)
+    }
 
     /// What a running machine has lost, in words: a program that served it has ended, and the guest goes on without.
     fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {

@@ -97,7 +97,7 @@ codes! {
     Forbidden = "forbidden", 403, 4, PermissionDenied;
     /// No such registered device, instance, image or claim.
     NotFound = "not_found", 404, 3, NotFound;
-    /// No PCI function at that address.
+    /// No PCI function at that address, or no block device of that name.
     DeviceNotFound = "device_not_found", 404, 3, NotFound;
     /// The name or device is already registered.
     Conflict = "conflict", 409, 5, AlreadyExists;
@@ -113,7 +113,14 @@ codes! {
     NetworkUnavailable = "network_unavailable", 409, 7, FailedPrecondition;
     /// The state of the instance, the device or the host does not allow this.
     InvalidState = "invalid_state", 409, 6, FailedPrecondition;
-    /// The function can never be handed over: it is a bridge or part of the host.
+    /// The agent in the guest does not answer: it is not installed, or the guest does not run it yet.
+    AgentSilent = "agent_silent", 409, 6, FailedPrecondition;
+    /// The agent in the guest stopped answering when it had been asked to run a command, which may have run or still run.
+    AgentLost = "agent_lost", 409, 6, FailedPrecondition;
+    /// The agent in the guest refused: the guest does not allow the command, or there is no such program, process or user.
+    AgentRefused = "agent_refused", 409, 6, FailedPrecondition;
+    /// The function can never be handed over: it is a bridge or part of the host. Or the block device cannot be a disk of a
+    /// machine.
     NotAssignable = "not_assignable", 409, 7, FailedPrecondition;
     /// The kernel has no active IOMMU, it does not remap interrupts, or the function is in no IOMMU group.
     NoIommu = "no_iommu", 409, 7, FailedPrecondition;

@@ -1,10 +1,13 @@
 //! The disks of instances besides their root disks: reads requests, and shows them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use api::{AttachVolume, Cdrom, NewDisk, VolumeMount};
+use api::{AttachVolume, BlockDisk, Cdrom, NewDisk, VolumeMount};
 use engine::{DiskWish, Engine, Instance, NewVolume, Volume, WantedContent};
-use model::{DiskBus, DiskContent, DiskFormat, Refusal, format_size, parse_size};
+use model::{
+    DiskBus, DiskContent, DiskFormat, GuestDisk, HostBlock, Refusal, format_size, parse_size,
+};
 use uuid::Uuid;
 
 use crate::images::disk_format;
@@ -14,12 +17,14 @@ use crate::refusals::{invalid, not_implemented};
 pub fn wishes(
     disks: Option<Vec<NewDisk>>,
     volumes: Option<Vec<VolumeMount>>,
+    blocks: Option<Vec<BlockDisk>>,
     cdroms: Option<Vec<Cdrom>>,
 ) -> Result<Vec<DiskWish>, Refusal> {
+    let blocks = blocks.unwrap_or_default().into_iter().map(block);
     let disks = disks.unwrap_or_default().into_iter().map(new_disk);
     let volumes = volumes.unwrap_or_default().into_iter().map(volume);
     let cdroms = cdroms.unwrap_or_default().into_iter().map(|one| Ok(cdrom(one)));
-    disks.chain(volumes).chain(cdroms).collect()
+    disks.chain(volumes).chain(blocks).chain(cdroms).collect()
 }
 
 fn new_disk(disk: NewDisk) -> Result<DiskWish, Refusal> {
@@ -71,6 +76,33 @@ pub fn attachment(volume: String, how: AttachVolume) -> Result<DiskWish, Refusal
     })
 }
 
+/// A block device of the host.
+pub fn block(wanted: BlockDisk) -> Result<DiskWish, Refusal> {
+    Ok(DiskWish {
+        content: WantedContent::Block {
+            name: wanted.device,
+            allow_data: wanted.allow_data.unwrap_or_default(),
+        },
+        bus: wanted.bus.as_deref().map(bus).transpose()?,
+        serial: wanted.serial,
+        read_only: wanted.readonly.unwrap_or_default(),
+        mount_path: wanted.mount_path,
+    })
+}
+
+/// A block device of an instance, as it was asked for.
+pub fn shown_block(disk: &GuestDisk, block: &HostBlock) -> BlockDisk {
+    BlockDisk {
+        device: block.path.to_string_lossy().into_owned(),
+        bus: Some(disk.bus.as_str().to_owned()),
+        serial: Some(disk.serial.clone()),
+        readonly: disk.read_only.then_some(true),
+        mount_path: disk.mount_path.clone(),
+        allow_data: block.allow_data.then_some(true),
+        size: None,
+    }
+}
+
 /// A CD-ROM.
 pub fn cdrom(wanted: Cdrom) -> DiskWish {
     DiskWish {
@@ -89,11 +121,21 @@ fn bus(name: &str) -> Result<DiskBus, Refusal> {
     })
 }
 
+/// The disks of an instance besides its root disk, as answers show them.
+#[derive(Debug, Default)]
+pub struct ShownDisks {
+    pub volumes: Vec<VolumeMount>,
+    pub blocks: Vec<BlockDisk>,
+    pub cdroms: Vec<Cdrom>,
+}
+
 /// What names the disks of instances.
 #[derive(Debug, Default)]
 pub struct KnownDisks {
     volumes: BTreeMap<Uuid, Volume>,
     images: BTreeMap<Uuid, String>,
+    /// The sizes of the block devices that the host has now.
+    blocks: BTreeMap<PathBuf, u64>,
 }
 
 impl KnownDisks {
@@ -102,22 +144,32 @@ impl KnownDisks {
         if instances.iter().all(|instance| instance.options.disks.is_empty()) {
             return Ok(Self::default());
         }
-        Ok(Self { volumes: engine.volumes().by_id()?, images: engine.images().names()? })
+        let disks = instances.iter().flat_map(|instance| &instance.options.disks);
+        let size = |block: &HostBlock| {
+            let device = engine.instances().block_device(&block.path.to_string_lossy()).ok()?;
+            Some((block.path.clone(), device.size))
+        };
+        let blocks = disks.filter_map(GuestDisk::block).filter_map(size).collect();
+        Ok(Self { volumes: engine.volumes().by_id()?, images: engine.images().names()?, blocks })
     }
 
-    /// The volumes and the CD-ROMs of an instance.
-    pub fn shown(&self, instance: &Instance) -> (Vec<VolumeMount>, Vec<Cdrom>) {
-        let (mut volumes, mut cdroms) = (Vec::new(), Vec::new());
+    /// The disks of an instance besides its root disk.
+    pub fn shown(&self, instance: &Instance) -> ShownDisks {
+        let mut shown = ShownDisks::default();
         for disk in &instance.options.disks {
             let serial = Some(disk.serial.clone());
-            match disk.content {
+            match &disk.content {
+                DiskContent::Block(block) => {
+                    let size = self.blocks.get(&block.path).copied().map(format_size);
+                    shown.blocks.push(BlockDisk { size, ..shown_block(disk, block) });
+                }
                 DiskContent::Cdrom(id) => {
-                    let image = self.images.get(&id).cloned().unwrap_or_else(|| id.to_string());
-                    cdroms.push(Cdrom { image, serial });
+                    let image = self.images.get(id).cloned().unwrap_or_else(|| id.to_string());
+                    shown.cdroms.push(Cdrom { image, serial });
                 }
                 DiskContent::Volume(id) => {
-                    let known = self.volumes.get(&id);
-                    volumes.push(VolumeMount {
+                    let known = self.volumes.get(id);
+                    shown.volumes.push(VolumeMount {
                         volume_id: id.to_string(),
                         mount_path: disk.mount_path.clone().unwrap_or_default(),
                         readonly: disk.read_only,
@@ -130,6 +182,6 @@ impl KnownDisks {
                 }
             }
         }
-        (volumes, cdroms)
+        shown
     }
 }

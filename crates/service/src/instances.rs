@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use api::{
-    AttachVolume, AttachedDevice, Cdrom, CreateInstance, GpuRequest, StartInstance, UpdateInstance,
-    Wish,
+    AttachVolume, AttachedDevice, BlockDisk, Cdrom, CreateInstance, GpuRequest, StartInstance,
+    UpdateInstance, Wish,
 };
 use engine::{
     ChangeInstance, ChangeMachine, DeviceWish, Engine, FirstBoot, Instance, InstanceDevice,
@@ -16,9 +16,9 @@ use model::{Address, Firmware, Inventory, Mac, Refusal, parse_size};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::disks::KnownDisks;
+use crate::disks::{KnownDisks, ShownDisks};
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, cpu, disks, display, life, memory, networks, render};
+use crate::{claims, cpu, disks, display, life, memory, networks, render, roms};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 7] = [
@@ -58,12 +58,21 @@ pub fn list(
     render_all(engine, all.filter(|one| state.is_none_or(|state| one.state == state)).collect())
 }
 
-/// An instance by id or name.
+/// An instance by id or name. Its guest's agent is asked for the addresses that this host does not know.
 ///
 /// # Errors
 /// `not_found`.
 pub fn show(engine: &Engine, key: &str) -> Result<api::Instance, Refusal> {
-    render_one(engine, engine.instances().find(key)?)
+    let instance = engine.instances().find(key)?;
+    let mut shown = render_one(engine, instance.clone())?;
+    let cards = || std::iter::once(&shown.network).chain(&shown.networks);
+    if cards().any(networks::has_unknown_address) {
+        let told = engine.instances().guest_interfaces(&instance);
+        for card in std::iter::once(&mut shown.network).chain(&mut shown.networks) {
+            networks::complete(card, &told);
+        }
+    }
+    Ok(shown)
 }
 
 /// Creates an instance and renders it, with notes for the person who asked. `all` has the fields as sent, `ignored` the
@@ -211,6 +220,29 @@ pub fn insert(
     Ok(api::Instance { warnings: refusals::ignored(ignored), ..attached })
 }
 
+/// Gives a stopped instance a block device of the host.
+///
+/// # Errors
+/// As [`attach`], and `device_not_found`, `not_assignable`.
+pub fn attach_block(
+    engine: &Engine,
+    key: &str,
+    block: BlockDisk,
+    ignored: &[String],
+) -> Result<api::Instance, Refusal> {
+    let wish = disks::block(block)?;
+    let attached = render_one(engine, engine.instances().attach(key, &wish)?)?;
+    Ok(api::Instance { warnings: refusals::ignored(ignored), ..attached })
+}
+
+/// Takes a block device from a stopped instance.
+///
+/// # Errors
+/// `not_found`, `invalid_state`.
+pub fn detach_block(engine: &Engine, key: &str, block: &str) -> Result<api::Instance, Refusal> {
+    render_one(engine, engine.instances().detach_block(key, block)?)
+}
+
 /// Takes a CD-ROM from a stopped instance.
 ///
 /// # Errors
@@ -273,7 +305,7 @@ fn rendered(
     disks: &KnownDisks,
     neighbors: &BTreeMap<Mac, IpAddr>,
 ) -> api::Instance {
-    let (volumes, cdroms) = disks.shown(&instance);
+    let ShownDisks { volumes, blocks, cdroms } = disks.shown(&instance);
     let cards = networks::shown(instance.id, &instance.options, neighbors);
     let network = cards.first().cloned().unwrap_or_else(networks::none);
     let networks = if cards.len() > 1 { cards } else { Vec::new() };
@@ -282,6 +314,7 @@ fn rendered(
     api::Instance {
         restart_status,
         volumes,
+        blocks,
         cdroms,
         network,
         networks,
@@ -364,19 +397,23 @@ fn accept(
     let size = |text: Option<String>| {
         text.filter(|text| !text.is_empty()).map(|text| parse_size(&text)).transpose()
     };
+    let display = wanted.display.map(display::display).transpose()?;
+    let (display, display_password) = display.unzip();
     Ok(engine::CreateInstance {
         name: wanted.name,
         image: wanted.image.filter(|name| !name.is_empty()),
         memory: size(wanted.size)?,
         vcpus: wanted.vcpus,
         overlay_size: size(wanted.overlay_size)?,
-        disks: disks::wishes(wanted.disks, wanted.volumes, wanted.cdroms)?,
+        disks: disks::wishes(wanted.disks, wanted.volumes, wanted.blocks, wanted.cdroms)?,
         devices: vgpu(wanted.gpu).into_iter().collect(),
         hypervisor: wanted.hypervisor,
         cmdline: wanted.cmdline,
         cpu: cpu::cpu(wanted.cpu.as_ref(), wanted.os.as_deref())?,
         firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
-        display: wanted.display.map(display::display).transpose()?,
+        display,
+        display_password: display_password.flatten(),
+        roms: roms::wishes(wanted.roms)?,
         tpm: wanted.tpm.unwrap_or_default(),
         huge_pages: wanted
             .hugepages
@@ -389,6 +426,7 @@ fn accept(
             ssh_keys: wanted.ssh_keys.unwrap_or_default(),
             user_data: wanted.user_data,
             hostname: wanted.hostname,
+            password_hash: wanted.password_hash,
         },
         life: life::life(wanted.restart_policy.as_ref(), wanted.autostart.as_ref())?,
         tags: wanted.tags.unwrap_or_default(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::NetworkRequest;
+use engine::guest_agent::GuestInterface;
 use engine::{CardWish, Instance, NetworkWish, SSH_PORTS};
 use model::{CardLink, Forward, Mac, MachineOptions, NetworkCard, Refusal};
 use uuid::Uuid;
@@ -134,6 +135,26 @@ pub fn shown(
     cards.map(shown).collect()
 }
 
+/// Whether a card is on a network of which this host may not know the guest's address.
+pub fn has_unknown_address(card: &api::Network) -> bool {
+    card.enabled && card.mode != CardLink::User.mode() && card.ip.is_none()
+}
+
+/// Adds the address that the guest's agent tells: of several, one of IPv4.
+pub fn complete(card: &mut api::Network, told: &[GuestInterface]) {
+    if !has_unknown_address(card) {
+        return;
+    }
+    let is_it = |interface: &&GuestInterface| {
+        let mac = interface.mac.as_ref().and_then(|text| text.parse::<Mac>().ok());
+        mac.is_some() && mac == card.mac.as_ref().and_then(|text| text.parse().ok())
+    };
+    let found = told.iter().find(is_it);
+    let mut addresses = found.map(|one| one.addresses.clone()).unwrap_or_default();
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    card.ip = addresses.first().map(ToString::to_string);
+}
+
 /// No network card.
 pub fn none() -> api::Network {
     api::Network { mode: "none".into(), ..api::Network::default() }
@@ -210,6 +231,31 @@ mod tests {
         ] {
             assert!(one(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_agent_tells_the_address_of_its_card() {
+        let mac = "52:54:00:12:34:56";
+        let told = |text: &str, addresses: &[&str]| GuestInterface {
+            mac: Some(text.to_uppercase()),
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let told =
+            [told("52:54:00:12:34:57", &["10.0.0.9"]), told(mac, &["2001:db8::5", "10.0.0.5"])];
+        let card = |mode: &str, ip: Option<&str>| {
+            let mut card = api::Network {
+                enabled: true,
+                mode: mode.into(),
+                mac: Some(mac.into()),
+                ip: ip.map(str::to_owned),
+                ..api::Network::default()
+            };
+            complete(&mut card, &told);
+            card.ip
+        };
+        assert_eq!(card("bridge", None).as_deref(), Some("10.0.0.5"));
+        assert_eq!(card("macvtap", Some("10.0.0.7")).as_deref(), Some("10.0.0.7"));
+        assert_eq!(card("user", None), None);
     }
 
     #[test]

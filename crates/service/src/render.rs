@@ -1,7 +1,9 @@
 //! Renders the engine's values in the types of the API.
 
 use api::{AttachedDevice, DeviceType};
-use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance, InstanceState};
+use engine::{
+    AvailableDevice, Device, DeviceState, Image, ImageDisk, ImageStatus, Instance, InstanceState,
+};
 use model::{Kind, format_size};
 
 use crate::{cpu, display, life, memory};
@@ -77,7 +79,7 @@ pub fn device(device: Device) -> api::Device {
 
 /// An image.
 #[must_use]
-pub fn image(image: Image) -> api::Image {
+pub fn image(image: Image, disk: ImageDisk) -> api::Image {
     let status = match image.status {
         ImageStatus::Pending => "pending",
         ImageStatus::Converting => "converting",
@@ -93,6 +95,9 @@ pub fn image(image: Image) -> api::Image {
         created_at: image.created_at.to_string(),
         tags: image.tags,
         disk_format: image.disk_format.map(|format| format.as_str().to_owned()),
+        virtual_size: disk.virtual_size,
+        used_bytes: disk.used,
+        base: disk.base,
         has_kernel: image.has_kernel,
         cmdline: image.cmdline,
         warnings: Vec::new(),
@@ -112,6 +117,7 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         size: format_size(instance.memory),
         overlay_size: instance.overlay_size.map(format_size),
         volumes: Vec::new(),
+        blocks: Vec::new(),
         cdroms: Vec::new(),
         cpu: cpu::shown(&instance.options.cpu),
         os: Some(instance.options.cpu.os.as_str().to_owned()),
@@ -121,6 +127,7 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         hugepages: memory::shown(instance.options.huge_pages),
         network: api::Network::default(),
         networks: Vec::new(),
+        roms: instance.options.roms.iter().map(|rom| rom.device.to_string()).collect(),
         hostname: instance.options.seed.as_ref().map(|seed| seed.hostname.clone()),
         ssh_host_key: instance.options.seed.and_then(|seed| seed.host_key),
         gpu: instance.gpu.map(|gpu| api::Gpu {

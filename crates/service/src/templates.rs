@@ -1,13 +1,16 @@
 //! Templates: the request that makes an instance like one that exists, and whether a request would make the same one.
 
-use api::{Cdrom, CreateInstance, GpuRequest, NewDisk, VolumeMount, Wish};
+use std::net::SocketAddr;
+
+use api::{BlockDisk, Cdrom, CreateInstance, GpuRequest, NewDisk, VolumeMount, Wish};
 use engine::{DeviceWish, Engine, Instance, Volume};
 use model::choose::{Filter, Want, WantKind};
 use model::{Code, DiskContent, Forward, Refusal, format_size, parse_duration, parse_size};
 use serde_json::{Map, Value, json};
 
+use crate::disks::shown_block;
 use crate::instances::{device, vgpu};
-use crate::{cpu, display, instances, life, networks};
+use crate::{cpu, display, instances, life, networks, roms};
 
 /// The request that makes an instance like this one.
 ///
@@ -25,7 +28,7 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         DeviceWish::Wanted(want) => spelt(want),
     };
     let devices: Vec<Wish> = devices.into_iter().map(wish).collect();
-    let (disks, volumes, cdroms) = disks(engine, &instance)?;
+    let (disks, volumes, blocks, cdroms) = disks(engine, &instance)?;
     let options = &instance.options;
     let mut cards = networks::requests(&instance);
     let several = (cards.len() > 1).then(|| std::mem::take(&mut cards));
@@ -50,13 +53,16 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         hugepages: Some(options.huge_pages.as_str().to_owned()),
         network: one,
         networks: several,
+        roms: roms::template(engine, &instance),
         ssh_keys: seed.and_then(|seed| some(keys(&seed.meta_data))),
         user_data: words(seed.map(|seed| seed.user_data.as_str())),
         hostname: words(seed.map(|seed| seed.hostname.as_str())),
+        password_hash: seed.and_then(|seed| password_hash(&seed.vendor_data)),
         restart_policy: life::shown_restart(&options.life.restart),
         autostart: options.life.autostart.as_ref().map(life::shown_autostart),
         disks: some(disks),
         volumes: some(volumes),
+        blocks: some(blocks),
         cdroms: some(cdroms),
         ..CreateInstance::default()
     })
@@ -84,22 +90,23 @@ fn spelt(want: Want) -> Wish {
     }
 }
 
-type Disks = (Vec<NewDisk>, Vec<VolumeMount>, Vec<Cdrom>);
+type Disks = (Vec<NewDisk>, Vec<VolumeMount>, Vec<BlockDisk>, Vec<Cdrom>);
 
 fn disks(engine: &Engine, instance: &Instance) -> Result<Disks, Refusal> {
-    let (mut new, mut volumes, mut cdroms) = Disks::default();
+    let (mut new, mut volumes, mut blocks, mut cdroms) = Disks::default();
     if instance.options.disks.is_empty() {
-        return Ok((new, volumes, cdroms));
+        return Ok((new, volumes, blocks, cdroms));
     }
     let (known, images) = (engine.volumes().by_id()?, engine.images().names()?);
     for disk in &instance.options.disks {
         let (bus, serial) = (Some(disk.bus.as_str().to_owned()), Some(disk.serial.clone()));
-        match disk.content {
+        match &disk.content {
+            DiskContent::Block(block) => blocks.push(shown_block(disk, block)),
             DiskContent::Cdrom(id) => {
-                let image = images.get(&id).cloned().unwrap_or_else(|| id.to_string());
+                let image = images.get(id).cloned().unwrap_or_else(|| id.to_string());
                 cdroms.push(Cdrom { image, serial });
             }
-            DiskContent::Volume(id) => match known.get(&id) {
+            DiskContent::Volume(id) => match known.get(id) {
                 Some(Volume { made_with: Some(with), size, format, allocated, .. })
                     if *with == instance.id =>
                 {
@@ -123,7 +130,7 @@ fn disks(engine: &Engine, instance: &Instance) -> Result<Disks, Refusal> {
             },
         }
     }
-    Ok((new, volumes, cdroms))
+    Ok((new, volumes, blocks, cdroms))
 }
 
 /// The keys in a seed's `meta-data`, which is JSON.
@@ -131,6 +138,13 @@ fn keys(meta_data: &str) -> Vec<String> {
     let data: Value = serde_json::from_str(meta_data).unwrap_or_default();
     let keys = data.get("public-keys").and_then(Value::as_array);
     keys.into_iter().flatten().filter_map(|key| Some(key.as_str()?.to_owned())).collect()
+}
+
+/// The hash of the password in a seed's `vendor-data`, which is JSON after its first line.
+fn password_hash(vendor_data: &str) -> Option<String> {
+    let (_, config) = vendor_data.split_once('\n')?;
+    let config: Value = serde_json::from_str(config).ok()?;
+    Some(config.get("password")?.as_str()?.to_owned())
 }
 
 /// The instance of this name if it is the one that a request asks for, else a new one; with whether it is new.
@@ -180,7 +194,14 @@ pub fn differences(
         // A single card is asked for by either field.
         fields.insert("networks".into(), json!(networks::requests(&instance)));
     }
+    // It is not shown, but compared.
+    let password = instance.options.display_password.as_ref().map(model::Secret::reveal);
+    if let Some(display) = there.get_mut("display").and_then(Value::as_object_mut) {
+        display.insert("password".into(), json!(password));
+    }
     let mut lines = Vec::new();
+    let mut all = all.clone();
+    by_address(engine, &mut all);
     for (field, asked) in all.iter().filter(|(_, asked)| !asked.is_null()) {
         if !matches!(field.as_str(), "devices" | "gpu") {
             compare(field, asked, there.get(field).unwrap_or(&Value::Null), &mut lines);
@@ -200,6 +221,18 @@ pub fn differences(
         }
     }
     Ok(lines)
+}
+
+/// Names the devices of ROMs by their addresses, as templates do.
+fn by_address(engine: &Engine, fields: &mut Map<String, Value>) {
+    let roms = fields.get_mut("roms").and_then(Value::as_array_mut);
+    for rom in roms.into_iter().flatten() {
+        let Some(device) = rom.get_mut("device") else { continue };
+        if let Some(address) = device.as_str().and_then(|key| engine.devices().address_of(key).ok())
+        {
+            *device = json!(address.to_string());
+        }
+    }
 }
 
 fn wish_text(wish: &DeviceWish) -> String {
@@ -234,8 +267,18 @@ fn compare(field: &str, asked: &Value, there: &Value, lines: &mut Vec<String>) {
             }
         }
         (asked, there) if is_same(field, asked, there) => {}
+        _ if field.contains("password") || field.ends_with(".content") => {
+            lines.push(format!("{field}: another one is there"))
+        }
         _ => lines.push(format!("{field}: {asked} asked for, {there} there")),
     }
+}
+
+/// Whether an address is the one of an address and a port: the port was left out.
+fn is_of_address(asked: &str, there: &str) -> bool {
+    let bare = asked.trim_start_matches('[').trim_end_matches(']');
+    let there = there.parse::<SocketAddr>().ok().map(|there| there.ip());
+    there.is_some() && bare.parse().ok() == there
 }
 
 /// The fields in which an empty text stands for none; in others it is refused.
@@ -249,7 +292,8 @@ fn is_same(field: &str, asked: &Value, there: &Value) -> bool {
         return asked.trim() == there.trim()
             || (size(asked).is_some() && size(asked) == size(there))
             || (duration(asked).is_some() && duration(asked) == duration(there))
-            || (forward(asked).is_some() && forward(asked) == forward(there));
+            || (forward(asked).is_some() && forward(asked) == forward(there))
+            || is_of_address(asked, there);
     }
     let nothing = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,
@@ -280,6 +324,7 @@ mod tests {
             (json!("1024MB"), json!("1GB")),
             (json!("90s"), json!("1m30s")),
             (json!("2222:22"), json!("127.0.0.1:2222:22/tcp")),
+            (json!("::1"), json!("[::1]:5900")),
             (json!(false), Value::Null),
             (json!({"mount_path": ""}), json!({})),
             (json!({"mode": "user"}), json!({"mode": "user", "mac": "52:54:00:00:00:01"})),

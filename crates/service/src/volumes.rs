@@ -1,6 +1,8 @@
 //! Volumes: checks requests, and renders volumes with the instances that have them.
 
-use api::{CreateVolume, VolumeAttachment};
+use std::fs::File;
+
+use api::{CreateVolume, ResizeVolume, VolumeAttachment};
 use engine::{Attachment, Engine, Volume};
 use model::{Refusal, format_size};
 use uuid::Uuid;
@@ -48,6 +50,35 @@ pub fn create(
     })?;
     let warnings = refusals::ignored(ignored);
     Ok(api::Volume { warnings, ..rendered(engine, volume, Vec::new()) })
+}
+
+/// Creates a volume with an ext4 file system that has the files of an archive. The format and the allocation are the usual ones.
+///
+/// # Errors
+/// As [`create`]; `invalid_request` if the archive is not accepted.
+pub fn create_from_archive(
+    engine: &Engine,
+    wanted: CreateVolume,
+    archive: File,
+) -> Result<api::Volume, Refusal> {
+    let id = wanted.id.filter(|id| !id.is_empty()).map(|id| read_id(&id)).transpose()?;
+    let request = engine::CreateVolume {
+        name: wanted.name,
+        id,
+        file: new_file(wanted.size_gb.saturating_mul(GIB), None, None)?,
+        tags: wanted.tags.unwrap_or_default(),
+    };
+    let volume = engine.volumes().create_from_archive(request, archive)?;
+    Ok(rendered(engine, volume, Vec::new()))
+}
+
+/// Makes a volume larger.
+///
+/// # Errors
+/// `not_found`, `invalid_size`, `in_use`, `insufficient_resources`.
+pub fn resize(engine: &Engine, key: &str, wanted: &ResizeVolume) -> Result<api::Volume, Refusal> {
+    let volume = engine.volumes().grow(key, wanted.size_gb.saturating_mul(GIB))?;
+    show(engine, &volume.id.to_string())
 }
 
 fn read_id(text: &str) -> Result<Uuid, Refusal> {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use model::HugePool;
 use model::boot_list::BootListEntry;
 use model::{
-    Address, Capacity, HostError, HostLock, Lock, LockHolder, LocksBesides, MdevDefinition,
-    NodeAccess, Step,
+    Address, BlockDevice, BlockUse, Capacity, HostError, HostLock, Lock, LockHolder, LocksBesides,
+    MdevDefinition, NodeAccess, Step,
 };
 use uuid::Uuid;
 
@@ -20,6 +20,9 @@ use crate::turns::Turns;
 
 /// How long steps take.
 type Delay = Arc<dyn Fn(&Step) -> Duration + Send + Sync>;
+
+/// The directory of its block devices.
+pub const BLOCKS: &str = "/dev/disk/by-id";
 
 /// A host in memory.
 pub struct SimHost {
@@ -71,6 +74,8 @@ pub(crate) struct Inside {
     pub(crate) huge_pools: Vec<HugePool>,
     /// The directory and the size of a small disk; `None` never becomes full.
     pub(crate) disk: Option<(PathBuf, u64)>,
+    /// Its block devices, with what is on them.
+    pub(crate) blocks: Vec<(BlockDevice, BlockUse)>,
     /// When the host was created, by both clocks.
     pub(crate) started: Instant,
     pub(crate) started_at: u64,
@@ -124,6 +129,7 @@ impl SimHost {
             capacity,
             huge_pools: Vec::new(),
             disk: None,
+            blocks: Vec::new(),
             started: Instant::now(),
             started_at: 1_800_000_000,
             slept: Duration::ZERO,

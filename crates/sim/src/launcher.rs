@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,13 @@ use std::thread;
 use std::time::Duration;
 
 use model::{
-    Availability, Display, Execution, Exit, Firmware, Forward, GuestSource, Halt, Host,
+    Address, Availability, Display, Execution, Exit, Firmware, Forward, GuestSource, Halt, Host,
     KnownMachine, LaunchError, Launcher, MachineHandle, MachineOptions, MachineRun, MachineSpec,
-    Presence, Usage, VmmProcess,
+    Presence, Rom, Usage, VmmProcess,
 };
 use uuid::Uuid;
 
-use crate::SimHost;
+use crate::{SimAgent, SimHost};
 
 /// A launcher of machines that exist only in memory. They survive the engine, and keep their groups open.
 pub struct SimLauncher {
@@ -36,9 +36,13 @@ struct Inside {
     silent: bool,
     /// The machines' ends of the connections to their consoles.
     consoles: Vec<(Uuid, UnixStream)>,
+    /// The agents in guests that run one.
+    agents: BTreeMap<Uuid, SimAgent>,
     exits: BTreeMap<(Uuid, MachineRun), Exit>,
     service: bool,
     files: BTreeSet<Uuid>,
+    /// The files of ROMs.
+    roms: BTreeMap<(Uuid, Address), Vec<u8>>,
     /// The users of machines that had files.
     uids: BTreeMap<Uuid, u32>,
     started: u32,
@@ -156,6 +160,15 @@ impl SimLauncher {
     /// What a machine uses from now on.
     pub fn set_usage(&self, id: Uuid, usage: Usage) {
         self.inside().usage.insert(id, usage);
+    }
+
+    /// Lets a guest run this agent, or none.
+    pub fn set_agent(&self, id: Uuid, agent: Option<SimAgent>) {
+        let mut inside = self.inside();
+        match agent {
+            Some(agent) => drop(inside.agents.insert(id, agent)),
+            None => drop(inside.agents.remove(&id)),
+        }
     }
 
     /// Makes all monitors silent, or answer again.
@@ -293,10 +306,25 @@ impl Launcher for SimLauncher {
         }
     }
 
+    fn expect_free_screen(&self, address: SocketAddr) -> Result<(), LaunchError> {
+        if self.inside().busy_port != Some(address.port()) {
+            return Ok(());
+        }
+        let reason = "another program listens on it".into();
+        Err(LaunchError::Port { port: format!("{address}/tcp"), reason })
+    }
+
+    fn rom(&self, id: Uuid, rom: &Rom) -> Result<Option<Vec<u8>>, LaunchError> {
+        Ok(self.inside().roms.get(&(id, rom.device)).cloned())
+    }
+
     fn create_files(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
         let mut inside = self.inside();
         inside.files.insert(spec.id);
         inside.uids.insert(spec.id, spec.uid);
+        for rom in spec.options.roms.iter().filter(|rom| !rom.content.is_empty()) {
+            inside.roms.insert((spec.id, rom.device), rom.content.clone());
+        }
         Ok(())
     }
 
@@ -307,6 +335,7 @@ impl Launcher for SimLauncher {
             return Err(LaunchError::File { action: "remove".into(), path, reason });
         }
         inside.files.remove(&id);
+        inside.roms.retain(|(machine, _), _| *machine != id);
         Ok(())
     }
 
@@ -411,6 +440,23 @@ impl Launcher for SimLauncher {
     fn open_display(&self, id: Uuid, _display: Display) -> Result<UnixStream, LaunchError> {
         let reason = "it does not run".to_owned();
         self.open_console(id)?.ok_or(LaunchError::Monitor { reason })
+    }
+
+    fn open_agent(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
+        let mut inside = self.inside();
+        if !inside.running.contains_key(&id) {
+            return Err(LaunchError::Monitor { reason: "it does not run".into() });
+        }
+        let failed = |error: io::Error| LaunchError::Monitor { reason: error.to_string() };
+        let (ours, its) = UnixStream::pair().map_err(failed)?;
+        let serves = its.try_clone().map_err(failed)?;
+        // As that of a process.
+        ours.set_nonblocking(true).map_err(failed)?;
+        inside.consoles.push((id, its));
+        if let Some(agent) = inside.agents.get(&id).cloned() {
+            thread::spawn(move || agent.serve(&serves));
+        }
+        Ok(Some(ours))
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

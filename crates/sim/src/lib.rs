@@ -3,6 +3,7 @@
 //! Both are shared by `Arc` and outlive an engine, as the kernel and the machines outlive a daemon: a second engine on
 //! the same state sees what the first one left.
 
+mod agent;
 mod build;
 mod fault;
 mod hardware;
@@ -15,9 +16,10 @@ mod split_mix;
 mod turns;
 mod world;
 
+pub use agent::SimAgent;
 pub use build::{Card, gpus, server, workstation};
 pub use fault::{Fault, When};
 pub use hardware::{Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
-pub use host::{SimHost, Snapshot};
+pub use host::{BLOCKS, SimHost, Snapshot};
 pub use kernel::{FunctionState, MdevState, ResetDone};
 pub use launcher::SimLauncher;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::{
-    Address, AsFound, Capacity, Checked, Disk, Fingerprint, Holder, Host, HostError, HostLock,
-    HostLockError, HugePool, Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition,
-    Moment, NodeAccess, Observed, Step, VfSettings,
+    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, Disk, Fingerprint,
+    Holder, Host, HostError, HostLock, HostLockError, HugePool, Inventory, LinkBaseline, Lock,
+    LockHolder, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step, VfSettings,
 };
 
 use crate::fault::{self, Fault};
@@ -249,6 +249,22 @@ impl Host for SimHost {
 
     fn huge_pools(&self) -> Vec<HugePool> {
         self.inside().huge_pools.clone()
+    }
+
+    fn block_device(&self, allowed: &[PathBuf], name: &str) -> Result<BlockDevice, BlockError> {
+        model::check_block_name(name)?;
+        let is = |device: &BlockDevice| allowed.iter().any(|dir| device.path == dir.join(name));
+        let inside = self.inside();
+        let found = inside.blocks.iter().find(|(device, _)| is(device));
+        found
+            .map(|(device, _)| device.clone())
+            .ok_or_else(|| BlockError::Missing { name: name.to_owned(), allowed: allowed.to_vec() })
+    }
+
+    fn block_use(&self, device: &BlockDevice) -> Result<BlockUse, HostError> {
+        let inside = self.inside();
+        let found = inside.blocks.iter().find(|(other, _)| other.path == device.path);
+        Ok(found.map(|(_, found)| found.clone()).unwrap_or_default())
     }
 
     fn capacity(&self) -> Result<Capacity, HostError> {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use model::{Address, Holder, HolderKind, HostError, LinkBaseline, Step, is_vfio};
+use model::{
+    Address, BlockDevice, BlockUse, Holder, HolderKind, HostError, LinkBaseline, Step, is_vfio,
+};
 use uuid::Uuid;
 
 use crate::fault::{Fault, When};
@@ -32,6 +34,18 @@ impl SimHost {
     /// Gives the host a disk of this many bytes, which the files below `dir` share. The default never becomes full.
     pub fn set_disk(&self, dir: &Path, size: u64) {
         self.inside().disk = Some((dir.to_owned(), size));
+    }
+
+    /// Gives the host a block device, or replaces one of the same path.
+    pub fn set_block(&self, device: BlockDevice, found: BlockUse) {
+        let blocks = &mut self.inside().blocks;
+        blocks.retain(|(other, _)| other.path != device.path);
+        blocks.push((device, found));
+    }
+
+    /// Takes a block device away.
+    pub fn remove_block(&self, path: &Path) {
+        self.inside().blocks.retain(|(device, _)| device.path != path);
     }
 
     /// Unblocks the stuck workers: their steps complete now or, if the kernel waits for a user, when that user is gone.

@@ -1,5 +1,6 @@
 //! All targets: a file for each reader, and a line for each here.
 
+mod agent;
 mod archive;
 mod catalog;
 mod cdi;
@@ -20,14 +21,17 @@ mod qmp;
 mod recording;
 mod requests;
 mod scratch;
+mod signatures;
 mod store;
 mod uevent;
+mod volume_archive;
 mod worker;
 
 use crate::Target;
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    agent::TARGET,
     archive::TARGET,
     catalog::TARGET,
     cdi::TARGET,
@@ -46,7 +50,9 @@ pub const TARGETS: &[Target] = &[
     qmp::TARGET,
     recording::TARGET,
     requests::TARGET,
+    signatures::TARGET,
     store::TARGET,
     uevent::TARGET,
+    volume_archive::TARGET,
     worker::TARGET,
 ];

@@ -96,6 +96,7 @@ impl Daemon {
         let config = Config {
             state_dir: dir.path().join("state"),
             image_dirs: vec![dir.path().join("images")],
+            block_dirs: Vec::new(),
             image_limits: engine::ImageLimits::default(),
             machine_uids: 200_000..200_100,
             shutdown_grace: Duration::from_secs(1),

@@ -51,6 +51,7 @@ fn opened(state_dir: &Path) -> Kind {
     let config = Config {
         state_dir: state_dir.to_owned(),
         image_dirs: Vec::new(),
+        block_dirs: Vec::new(),
         image_limits: engine::ImageLimits::default(),
         machine_uids: 200_000..200_100,
         shutdown_grace: Duration::from_secs(1),

@@ -4,14 +4,19 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::BufWriter,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
 
 use super::{Builder, Kernel, initrd::add_modules, sources};
-use crate::{cache::Key, cpio::Archive, tree::Tree};
+use crate::{
+    cache::Key,
+    cpio::Archive,
+    packages::{Debian, Set},
+    tree::Tree,
+};
 
 /// The drivers for the devices of the topologies.
 const MODULES: &[&str] = &[
@@ -30,6 +35,9 @@ const MODULES: &[&str] = &[
     "evdev",
     "button",
     "isofs",
+    "virtio_console",
+    "tpm_crb",
+    "tpm_tis",
 ];
 
 /// An SSH server, its tool for keys, and their libraries: only for guests that are logged in to, because the files are as
@@ -46,14 +54,36 @@ const SSH: &[(&str, &str)] = &[
     ("lib/x86_64-linux-gnu/libz.so.1", "usr/lib/x86_64-linux-gnu/libz.so.1"),
 ];
 
-/// The directory with the guest's `initrd.gz`, and `ssh.gz` with an SSH server.
+/// Debian's agent for guests. Its libraries are L1's.
+const AGENT: Set = Set {
+    name: "guest agent",
+    wanted: &["qemu-guest-agent"],
+    only: &["qemu-guest-agent_"],
+    from: Debian::OfL1,
+};
+
+/// The libraries of the agent that the SSH server does not have.
+const OF_AGENT: &[&str] = &[
+    "libatomic.so.1",
+    "libcap.so.2",
+    "libglib-2.0.so.0",
+    "libgmodule-2.0.so.0",
+    "libm.so.6",
+    "libnuma.so.1",
+    "libpcre2-8.so.0",
+    "libudev.so.1",
+    "liburing.so.2",
+];
+
+/// The directory with the guest's `initrd.gz`, and `ssh.gz` with an SSH server and the agent.
 pub fn ready(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf> {
     let scripts = sources().join("guest");
     let key = Key::new("guest")
-        .text("2")
+        .text("3")
         .text(&MODULES.join(" "))
         .part(&kernel.entry)
         .source(&scripts)?;
+    let key = builder.packages.key(&AGENT, key)?;
     builder.cache.entry(&key, |work| {
         let plain = work.join("initrd.gz");
         compressed(File::create(&plain)?, |archive| {
@@ -72,7 +102,16 @@ pub fn ready(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf
             for dir in ["lib", "lib/x86_64-linux-gnu", "lib64"] {
                 archive.folder(dir)?;
             }
-            SSH.iter().try_for_each(|(name, file)| archive.file(name, &tools.root().join(file)))
+            SSH.iter().try_for_each(|(name, file)| archive.file(name, &tools.root().join(file)))?;
+            let dir = Path::new("lib/x86_64-linux-gnu");
+            OF_AGENT.iter().try_for_each(|name| {
+                let name = dir.join(name);
+                archive.file(&name.display().to_string(), &tools.root().join("usr").join(&name))
+            })?;
+            let agent = work.join("agent");
+            builder.packages.unpack(&AGENT, &agent)?;
+            archive.file("bin/qemu-ga", &agent.join("usr/sbin/qemu-ga"))?;
+            Ok(fs::remove_dir_all(agent)?)
         })
     })
 }

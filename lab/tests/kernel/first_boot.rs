@@ -46,6 +46,36 @@ fn a_person_logs_in_to_a_machine() {
     host.import_guest_with("person", "ssh.gz", "handover.run=firstboot handover.stay=1");
     host.sh("ssh-keygen -q -t ed25519 -N '' -C me@l1 -f /root/key");
     let created = create(&host);
+    it_is_configured(&host, &created);
+    its_other_cards_reach_their_networks(&host);
+    its_disks_are_on_their_buses(&host);
+    the_screen_is_not_black(&host);
+    the_console_is_a_terminal(&host);
+    it_tells_what_it_uses(&host);
+    its_agent_runs_commands(&host);
+    passt_is_a_stranger(&host);
+    a_wrong_host_key_is_refused(&host);
+    the_guest_cannot_reach_the_hosts_loopback(&host);
+    a_forward_leads_to_the_guest(&host);
+    the_guest_goes_on_without_passt(&host);
+    its_interfaces_go_with_it(&host);
+    a_missing_bridge_is_told(&host);
+    an_older_passt_forwards_no_udp_port(&host);
+    host.sh("handover instance detach dev disk3 && handover instance attach dev dev/disk3 --serial disk3");
+    it_gets_a_block_device_of_the_host(&host);
+    its_memory_is_in_huge_pages(&host);
+    the_host_cannot_use_its_block_device(&host);
+    assert_eq!(guest(&host, "hostname").lines().last(), Some("dev"), "it is back");
+    let kept =
+        guest(&host, "cat /sys/block/vdb/serial; head -c 6 /dev/nvme0n1; head -c 6 /dev/vda");
+    assert!(kept.contains("disk3") && kept.contains("disk-2disk-1"), "{kept}");
+    the_kernel_closes_the_loopback_to_an_older_passt(&host);
+
+    it_leaves_only_its_volumes(&host, &before);
+}
+
+/// The guest has what its seed says, and an address from passt.
+fn it_is_configured(host: &Host, created: &serde_json::Value) {
     assert_eq!(created["state"], "Running");
     let network = &created["network"];
     assert_eq!((&network["mode"], &network["ip"]), (&json!("user"), &json!("10.0.2.15")));
@@ -62,28 +92,10 @@ fn a_person_logs_in_to_a_machine() {
     ] {
         assert!(report.contains(line), "{line}\n{report}");
     }
-    assert_eq!(guest(&host, "hostname; id -u").trim(), "dev\n0");
-    its_other_cards_reach_their_networks(&host);
-    its_disks_are_on_their_buses(&host);
-    the_screen_is_not_black(&host);
-    the_console_is_a_terminal(&host);
-    it_tells_what_it_uses(&host);
-    passt_is_a_stranger(&host);
-    a_wrong_host_key_is_refused(&host);
-    the_guest_cannot_reach_the_hosts_loopback(&host);
-    a_forward_leads_to_the_guest(&host);
-    the_guest_goes_on_without_passt(&host);
-    its_interfaces_go_with_it(&host);
-    a_missing_bridge_is_told(&host);
-    an_older_passt_forwards_no_udp_port(&host);
-    host.sh("handover instance detach dev disk3 && handover instance attach dev dev/disk3 --serial disk3");
-    its_memory_is_in_huge_pages(&host);
-    assert_eq!(guest(&host, "hostname").lines().last(), Some("dev"), "it is back");
-    let kept =
-        guest(&host, "cat /sys/block/vdb/serial; head -c 6 /dev/nvme0n1; head -c 6 /dev/vda");
-    assert!(kept.contains("disk3") && kept.contains("disk-2disk-1"), "{kept}");
-    the_kernel_closes_the_loopback_to_an_older_passt(&host);
+    assert_eq!(guest(host, "hostname; id -u").trim(), "dev\n0");
+}
 
+fn it_leaves_only_its_volumes(host: &Host, before: &str) {
     host.sh("handover instance rm dev");
     let volumes = host
         .sh("handover volume list --json | jq -r '.[].name'; ls /var/lib/handover/volumes | wc -l");
@@ -96,6 +108,7 @@ fn a_person_logs_in_to_a_machine() {
     assert_eq!(host.snapshot(), before, "nothing is left");
     assert_eq!(host.sh("ss -Hltn 'sport = :8081'"), "");
     host.ask("DELETE", "/images/person", None).expect(204);
+    host.sh("losetup -d /dev/loop5; rm -r /run/blocks /tmp/blocks.img");
     host.sh("sysctl -q vm.nr_hugepages=0; rm /root/key /root/key.pub /etc/resolv.conf; ip link del br0; ip link del side0");
 }
 
@@ -130,6 +143,31 @@ fn its_interfaces_go_with_it(host: &Host) {
     host.serve("PATH=/tmp/older:$PATH");
     assert_eq!(count(), "0");
     assert_eq!(host.get("/instances/dev")["state"], "Shutdown");
+}
+
+/// A block device of the host with a file system needs consent. The machine then has it alone: the host cannot mount it.
+fn it_gets_a_block_device_of_the_host(host: &Host) {
+    host.sh(
+        "truncate -s 64M /tmp/blocks.img; mkfs.ext4 -qL mine /tmp/blocks.img; mkdir -p /run/blocks
+         losetup /dev/loop5 /tmp/blocks.img; ln -s /dev/loop5 /run/blocks/spare",
+    );
+    let said = host.sh("handover instance attach dev --block spare 2>&1 || true");
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("ext4") && words.contains("allow-data"), "{said}");
+    host.sh("mount /dev/loop5 /mnt");
+    let used = host.sh("handover instance attach dev --block spare --allow-data 2>&1 || true");
+    assert!(used.contains("/mnt"), "{used}");
+    host.sh("umount /mnt; handover instance attach dev --block spare --allow-data");
+}
+
+fn the_host_cannot_use_its_block_device(host: &Host) {
+    let mounted = host.sh("mount /dev/loop5 /mnt 2>&1 || true");
+    assert!(mounted.contains("already mounted or mount point busy"), "{mounted}");
+    let label = guest(
+        host,
+        "for disk in /sys/block/vd?; do [ $(cat $disk/serial) = spare ] && dd if=/dev/${disk##*/} bs=1 skip=1144 count=4 2>/dev/null; done",
+    );
+    assert!(label.contains("mine"), "{label}");
 }
 
 /// Started without enough huge pages, it says so; with them, its memory is there. It has one network card less.
@@ -213,6 +251,39 @@ fn the_screen_is_not_black(host: &Host) {
     assert!(lit.parse::<u32>().unwrap() > 1000, "the picture is black\n{said}");
     let refused = host.sh("handover instance view none 2>&1 || true");
     assert!(refused.contains("there is no instance"), "{refused}");
+}
+
+/// Debian's qemu-guest-agent in the guest runs commands, sets passwords, and is told from a silent one.
+fn its_agent_runs_commands(host: &Host) {
+    let exec = |words: &str| {
+        host.sh(&format!("handover instance exec dev {words} 2>&1; echo \"status=$?\""))
+    };
+    let ran = exec("--wait 60s -- sh -c 'echo out; echo err >&2; exit 7'");
+    assert!(ran.contains("out\nerr\nstatus=7"), "{ran}");
+    assert_eq!(exec("-- hostname"), "dev\nstatus=0\n");
+    let environment = exec("--env A='b c' -- sh -c 'echo $A; which hostname'");
+    assert_eq!(environment, "b c\n/bin/hostname\nstatus=0\n");
+    let sums = host.sh("head -c 300000 /dev/urandom >/tmp/sent; md5sum </tmp/sent
+         handover instance exec dev --input -- cat </tmp/sent | md5sum; rm /tmp/sent
+         handover instance exec dev -- head -c 3000000 /dev/zero | wc -c");
+    let lines: Vec<&str> = sums.lines().collect();
+    assert!(lines[0] == lines[1] && lines[2] == "3000000", "{sums}");
+    assert!(exec("-- sh -c 'kill -9 $$'").contains("status=137"), "a signal");
+    let missing = exec("-- nvidia-smi");
+    assert!(missing.contains("(agent_refused)") && missing.contains("nvidia-smi"), "{missing}");
+    let late = exec("--timeout 1s -- sleep 1000");
+    assert!(late.contains("it goes on as process") && late.contains("status=124"), "{late}");
+    let set = host.sh("printf 'secret\\n' | handover instance set-password dev --password-file -");
+    assert!(set.contains("Set the password of root in dev"), "{set}");
+    let hash = guest(host, "cat /tmp/hashes");
+    assert!(hash.contains("root:$6$rounds=") && !hash.contains("secret"), "{hash}");
+    guest(host, "killall qemu-ga sleep");
+    let silent = exec("-- true");
+    assert!(silent.contains("(agent_silent)") && silent.contains("status=6"), "{silent}");
+    guest(host, "(qemu-ga -m virtio-serial -p $(cat /run/agent) -t /run >/dev/null 2>&1 &)");
+    assert_eq!(exec("--wait 60s -- true").lines().last(), Some("status=0"), "it is back");
+    let log = host.sh("cat /tmp/handover.log; handover instance show dev --json");
+    assert!(!log.contains("secret"), "{log}");
 }
 
 /// What its processor, disks and cards did.

@@ -32,6 +32,7 @@ fn devices_work_in_the_guest(report: &str) {
         id.contains("pattern=0xC0FFEE42") && id.to_lowercase().contains("id=0xb72000a1"),
         "{id}"
     );
+    assert_eq!(line(report, "rom "), "rom of the NIC: ROM from a file");
     for check in ["gpu", "nvme", "nic"] {
         line(report, &format!("check {check} ok"));
     }
@@ -55,7 +56,13 @@ fn devices_go_to_a_machine_and_come_back() {
         "handover.run=gpu,nvme,nic handover.stay=1 handover.marker=from-the-guest",
     );
 
-    let machine = Host::machine("ml-training", "guest", &["l4-gpu", "nic0", "drive"]);
+    let mut machine = Host::machine("ml-training", "guest", &["l4-gpu", "nic0", "drive"]);
+    // A ROM that is no program for this card, with a text in it; and none for the GPU.
+    let rom = format!(
+        "VaoBAAAAAAAAAAAAAAAAAAAAAAAAAAAAHAAAAFBDSVL/////AAAcAAAAAAABAAAAAIAAAAAAAAAAAAAAAAAAAAAAUk9NIGZyb20gYSBmaWxl{}AAA=",
+        "A".repeat(572)
+    );
+    machine["roms"] = json!([{ "device": "nic0", "content": rom }, { "device": "l4-gpu" }]);
     let instance = host.create("/instances", &machine);
     assert_eq!(instance["state"], "Running", "{instance:#}");
     assert!(host.drivers(&all).values().all(|driver| driver == "vfio-pci"));

@@ -21,7 +21,7 @@ pub const NVME: &str = "0000:04:00.0";
 pub const IGB: &str = "0000:01:00.0";
 
 /// The command that starts the daemon in L1.
-const SERVE: &str = "handover serve --listen 127.0.0.1:8080 --no-auth --image-dir /opt/lab/guest";
+const SERVE: &str = "handover serve --listen 127.0.0.1:8080 --no-auth --image-dir /opt/lab/guest --block-dir /run/blocks";
 
 /// An emulated host with Handover on it.
 pub struct Host {

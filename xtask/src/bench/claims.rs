@@ -37,6 +37,7 @@ fn config(folder: &Path) -> Config {
     Config {
         state_dir: folder.join("state"),
         image_dirs: Vec::new(),
+        block_dirs: Vec::new(),
         image_limits: engine::ImageLimits::default(),
         machine_uids: 1_900_000_000..1_900_000_010,
         shutdown_grace: Duration::from_secs(1),

@@ -30,6 +30,7 @@ pub fn create() -> Result<String> {
     let config = Config {
         state_dir: folder.0.join("state"),
         image_dirs: vec![folder.0.clone()],
+        block_dirs: Vec::new(),
         image_limits: engine::ImageLimits::default(),
         machine_uids: 1_900_000_000..1_900_000_010,
         shutdown_grace: Duration::from_secs(1),

@@ -201,8 +201,28 @@ impl Client {
         path: &str,
         upload: Upload,
     ) -> Result<T, Refusal> {
+        self.send_body(path, upload.start().await?).await
+    }
+
+    /// `POST` of one file as the whole body, which is streamed.
+    ///
+    /// # Errors
+    /// As [`upload`](Self::upload).
+    pub async fn upload_file<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        file: FilePart,
+        content_type: &str,
+    ) -> Result<T, Refusal> {
+        self.send_body(path, upload::whole_file(file, content_type).await?).await
+    }
+
+    async fn send_body<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        sending: upload::Sending,
+    ) -> Result<T, Refusal> {
         let mut request = self.request(Method::POST, path)?;
-        let sending = upload.start().await?;
         set_header(&mut request, header::CONTENT_TYPE, &sending.content_type)?;
         if let Some(length) = sending.length {
             set_header(&mut request, header::CONTENT_LENGTH, &length.to_string())?;

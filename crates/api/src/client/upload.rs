@@ -73,6 +73,17 @@ impl Upload {
     }
 }
 
+/// Opens a file and starts to send it as the whole body.
+pub(super) async fn whole_file(part: FilePart, content_type: &str) -> Result<Sending, Refusal> {
+    let unreadable = |error| unreadable(&part, &error);
+    let file = File::open(&part.path).await.map_err(unreadable)?;
+    let found = file.metadata().await.map_err(unreadable)?;
+    let length = (found.is_file() && found.len() > 0).then_some(found.len());
+    let (sender, body) = Channel::new(2);
+    tokio::spawn(send(sender, vec![Piece::File(file, length)]));
+    Ok(Sending { content_type: content_type.to_owned(), length, body })
+}
+
 /// A piece of a form.
 enum Piece {
     Text(String),

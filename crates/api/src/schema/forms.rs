@@ -26,6 +26,25 @@ impl PartialSchema for Nothing {
 
 impl ToSchema for Nothing {}
 
+/// Variables of an environment.
+#[derive(Clone, Copy, Debug)]
+pub enum Environment {}
+
+impl PartialSchema for Environment {
+    fn schema() -> RefOr<Schema> {
+        let text =
+            |pattern: &str| ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .max_properties(Some(1024))
+            .property_names(Some(Schema::Object(text("^[^=\\u0000]+$").build())))
+            .additional_properties(Some(Schema::Object(text("^[^\\u0000]*$").build())))
+            .into()
+    }
+}
+
+impl ToSchema for Environment {}
+
 /// A flag that may only be off.
 #[derive(Clone, Copy, Debug)]
 pub enum Never {}
@@ -78,6 +97,22 @@ impl PartialSchema for ServerSentEvent {
 }
 
 impl ToSchema for ServerSentEvent {}
+
+/// The bytes of an archive.
+#[derive(Clone, Copy, Debug)]
+pub enum GzipArchive {}
+
+impl PartialSchema for GzipArchive {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("A tar archive, compressed by gzip."))
+            .content_media_type("application/gzip")
+            .into()
+    }
+}
+
+impl ToSchema for GzipArchive {}
 
 /// An image that is uploaded: a disk, a kernel bundle, or both.
 #[derive(Clone, Copy, Debug)]

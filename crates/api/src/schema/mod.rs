@@ -3,7 +3,9 @@
 mod forms;
 mod want;
 
-pub use forms::{Never, Nothing, QueryTags, ServerSentEvent, UploadImage};
+pub use forms::{
+    Environment, GzipArchive, Never, Nothing, QueryTags, ServerSentEvent, UploadImage,
+};
 pub use want::Wish;
 
 use std::borrow::Cow;
@@ -148,12 +150,25 @@ texts! {
     VolumeName = concat!("^(?!(", uuid!(), "|[0-9a-fA-F]{32})$)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$"), "data";
     /// Serial number of a disk.
     DiskSerial = "^[a-zA-Z0-9_.-]{1,20}$", "disk1";
+    /// Name of a block device of the host: a path of plain parts.
+    BlockName = r"^/?(?!\.{1,2}(/|$))[a-zA-Z0-9_.:+-]{1,200}(/(?!\.{1,2}(/|$))[a-zA-Z0-9_.:+-]{1,200}){0,4}$", "ata-WDC_WD40EFRX_1";
     /// Directory at which a guest mounts a disk: an absolute path without spaces; empty for none.
     MountPath = r"^((/(?!\.\.(/|$))[a-zA-Z0-9_.-]{1,200}){1,5})?$", "/data";
     /// SHA-256 over the parts of an image; empty before it is ready.
     Digest = "^(sha256:[0-9a-f]{64})?$", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     /// Name of a network interface of the host.
     InterfaceName = "^[a-zA-Z0-9_@-][a-zA-Z0-9_.@-]{0,14}$", "br0";
+    /// A program, or one of its arguments. The first is not empty.
+    Word = r"^[^\u0000]{0,4096}$", "nvidia-smi";
+    /// Bytes in base64, with padding.
+    Base64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?$", "aGVsbG8K";
+    /// Name of a user in a guest.
+    UserName = "^[A-Za-z_][A-Za-z0-9_.-]{0,31}$", "debian";
+    /// Password of a screen: printable ASCII.
+    ScreenPassword = "^[!-~]{1,60}$", "s3cret";
+    /// Hash of a password: SHA-512 in the form of crypt(5).
+    PasswordHash = r"^\$6\$(rounds=[1-9][0-9]{3,8}\$)?[./0-9A-Za-z]{1,16}\$[./0-9A-Za-z]{86}$",
+        "$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG.";
     /// UUID.
     Uuid = concat!("^", uuid!(), "$"), "bd4aa2b4-9c54-4d10-9c8e-4f4f4b2b3c7d";
     /// Hardware address.
@@ -206,6 +221,12 @@ formats! {
     /// Instance types and preferences of KubeVirt, in YAML or JSON.
     KubevirtPresets = "kubevirt-presets", ".", "{apiVersion: instancetype.kubevirt.io/v1beta1, \
         kind: VirtualMachinePreference, metadata: {name: linux}, spec: {}}";
+    /// Address on which a screen listens: `ADDRESS[:PORT]`; for VNC, the port is 5900 or above.
+    ScreenAddress = "screen-address", "^[0-9a-fA-F.:\\[\\]]+$", "192.168.1.103:5902";
+    /// A device's ROM in base64: it begins with 55 aa, and has 512 B to 2 MB.
+    RomContent = "rom", "^Va[o-r][A-Za-z0-9+/]+=*$", "VaoB";
+    /// Address of a function, or id or name of a registered device.
+    DeviceKey = "device-key", "^.+$", "0000:01:00.0";
     /// Kubernetes quantity of memory, in bytes.
     MemoryQuantity = "memory-quantity", "^[0-9]{1,6}(Ki|Mi|Gi|k|M|G)?$", "4Gi";
     /// Public SSH key, one line as ssh-keygen writes it, without options before it.

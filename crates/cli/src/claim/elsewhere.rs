@@ -26,6 +26,7 @@ pub fn dry_run(source: &Source, body: CreateClaim) -> Result<PlannedClaim, Refus
     let config = Config {
         state_dir: directory.path().join("state"),
         image_dirs: Vec::new(),
+        block_dirs: Vec::new(),
         image_limits: engine::ImageLimits::default(),
         machine_uids: 0..0,
         shutdown_grace: Duration::ZERO,

@@ -1,22 +1,25 @@
 //! `handover instance create`.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use api::client::Client;
-use api::{Cpu, CreateInstance, Display, Instance as Machine, Wish};
+use api::{Cpu, CreateInstance, Display, Instance as Machine, Rom, Wish};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use model::{Code, Refusal};
 
 use super::disks::Disks;
 use super::life::Life;
 use super::networks::Networks;
-use super::template;
+use super::{password, template};
 use crate::connection::tag;
 use crate::progress::Progress;
 use crate::values;
 
 /// The options that a file has instead.
-const OPTIONS: [&str; 32] = [
+const OPTIONS: [&str; 38] = [
     "image",
     "size",
     "vcpus",
@@ -27,12 +30,16 @@ const OPTIONS: [&str; 32] = [
     "os",
     "devices",
     "gpus",
+    "roms",
+    "no_roms",
     "disk_size",
     "disks",
     "volumes",
+    "blocks",
     "cdroms",
     "firmware",
     "display",
+    "display_password_file",
     "video_memory",
     "hugepages",
     "networks",
@@ -41,6 +48,8 @@ const OPTIONS: [&str; 32] = [
     "ssh_keys",
     "user_data",
     "hostname",
+    "password",
+    "password_file",
     "restart",
     "restart_attempts",
     "autostart",
@@ -95,6 +104,12 @@ pub struct Create {
     /// GPUs (repeatable): a number, as --device 2xgpu, or the profile of a vGPU, as --device profile=L40S-1Q
     #[arg(long = "gpu", value_name = "COUNT|PROFILE", value_parser = values::gpus)]
     gpus: Vec<String>,
+    /// ROM of a device that the guest sees in place of the device's own (repeatable), such as 0000:01:00.0=card.rom
+    #[arg(long = "rom", value_name = "DEVICE=FILE", value_parser = values::rom)]
+    roms: Vec<(String, PathBuf)>,
+    /// Device whose ROM the guest does not see (repeatable), by address or registered name
+    #[arg(long = "no-rom", value_name = "DEVICE")]
+    no_roms: Vec<String>,
     /// Size of the root disk, such as 20GB; the size of the image by default
     #[arg(long, value_name = "SIZE", value_parser = values::size_text)]
     disk_size: Option<String>,
@@ -106,9 +121,13 @@ pub struct Create {
     /// Give it a TPM 2.0, which swtpm emulates
     #[arg(long)]
     tpm: bool,
-    /// Give it a screen for `handover instance view`: vnc or spice
-    #[arg(long, value_name = "PROTOCOL")]
-    display: Option<String>,
+    /// Give it a screen for `handover instance view`: vnc or spice; with listen=ADDRESS[:PORT], viewers can also reach it there, with
+    /// a password
+    #[arg(long, value_name = "PROTOCOL[,listen=ADDRESS[:PORT]]", value_parser = values::display)]
+    display: Option<(String, Option<String>)>,
+    /// File with the password of the screen on that address in its first line, - for standard input; one is made by default
+    #[arg(long, value_name = "FILE", requires = "display")]
+    display_password_file: Option<PathBuf>,
     /// Memory of the screen's adapter, such as 64MB, for high resolutions; 16MB by default
     #[arg(long, value_name = "SIZE", requires = "display", value_parser = values::size_text)]
     video_memory: Option<String>,
@@ -126,6 +145,12 @@ pub struct Create {
     /// The guest's name; the instance's name by default
     #[arg(long)]
     hostname: Option<String>,
+    /// Ask for a password of the image's usual user, for the console and the screen; SSH takes none
+    #[arg(long, conflicts_with = "password_file")]
+    password: bool,
+    /// File with such a password in its first line, - for standard input
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
     #[command(flatten)]
     life: Life,
     /// Words to append to the kernel command line
@@ -167,10 +192,20 @@ impl Create {
         let ssh_keys =
             self.ssh_keys.iter().map(|file| keys(file)).collect::<Result<Vec<_>, _>>()?;
         let user_data = self.user_data.as_deref().map(read).transpose()?;
+        let password_hash = match &self.password_file {
+            Some(file) => Some(password::of_file(file)?),
+            None => self.password.then(password::asked).transpose()?,
+        };
+        let roms = roms(&self.roms, &self.no_roms)?;
         let cpu = self.cpu();
-        let display = self
-            .display
-            .map(|protocol| Display { protocol: Some(protocol), video_memory: self.video_memory });
+        let screen_password =
+            self.display_password_file.as_deref().map(password::first_line).transpose()?;
+        let display = self.display.map(|(protocol, listen)| Display {
+            protocol: Some(protocol),
+            video_memory: self.video_memory,
+            listen,
+            password: screen_password,
+        });
         let quiet = self.quiet;
         let mut body = CreateInstance {
             name: self.name.unwrap_or_default(),
@@ -188,9 +223,11 @@ impl Create {
             display,
             tpm: self.tpm.then_some(true),
             hugepages: self.hugepages,
+            roms: (!roms.is_empty()).then_some(roms),
             ssh_keys: (!ssh_keys.is_empty()).then(|| ssh_keys.concat()),
             user_data,
             hostname: self.hostname,
+            password_hash,
             restart_policy: self.life.restart(),
             autostart: self.life.autostart(),
             ..CreateInstance::default()
@@ -245,15 +282,33 @@ fn keys(path: &Path) -> Result<Vec<String>, Refusal> {
     Ok(keys)
 }
 
+/// The ROMs of devices, with the content of the files.
+fn roms(files: &[(String, PathBuf)], none: &[String]) -> Result<Vec<Rom>, Refusal> {
+    let mut roms = Vec::new();
+    for (device, path) in files {
+        let most = model::Rom::SIZE.end() + 1;
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(path)
+            .and_then(|file| file.take(most as u64).read_to_end(&mut bytes));
+        read.map_err(|error| unreadable(path, &error))?;
+        model::check_rom(&bytes)?;
+        roms.push(Rom { device: device.clone(), content: Some(BASE64.encode(bytes)) });
+    }
+    roms.extend(none.iter().map(|device| Rom { device: device.clone(), content: None }));
+    Ok(roms)
+}
+
 /// A text file of the user's. The daemon never reads one that a request names.
 fn read(path: &Path) -> Result<String, Refusal> {
-    std::fs::read_to_string(path).map_err(|error| {
-        Refusal::new(
-            Code::InvalidRequest,
-            format!("cannot read {}: {error}", path.display()),
-            "check the file's name and whether you may read it",
-        )
-    })
+    std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
+    Refusal::new(
+        Code::InvalidRequest,
+        format!("cannot read {}: {error}", path.display()),
+        "check the file's name and whether you may read it",
+    )
 }
 
 /// What `--device` and `--gpu` ask for, in the grammar of claims.

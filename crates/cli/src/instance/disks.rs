@@ -1,7 +1,11 @@
 //! The disks of an instance on the command line.
 
+use std::collections::BTreeSet;
+
 use api::client::{Client, segment};
-use api::{AttachVolume, Cdrom, CreateInstance, Instance as Machine, NewDisk, VolumeMount};
+use api::{
+    AttachVolume, BlockDisk, Cdrom, CreateInstance, Instance as Machine, NewDisk, VolumeMount,
+};
 use clap::Args;
 use model::Refusal;
 
@@ -16,6 +20,10 @@ pub struct Disks {
     /// Volume (repeatable), as `handover volume list` shows it: data, or data,ro,bus=scsi,serial=data,mount=/srv
     #[arg(long = "volume", value_name = "NAME[,OPTION...]", value_parser = volume)]
     volumes: Vec<VolumeMount>,
+    /// Block device of the host (repeatable) below a --block-dir of the daemon: ata-WDC_1, or
+    /// ata-WDC_1,ro,bus=scsi,serial=data,mount=/srv,allow-data
+    #[arg(long = "block", value_name = "NAME[,OPTION...]", value_parser = block)]
+    blocks: Vec<BlockDisk>,
     /// Image of a CD-ROM (repeatable), which is booted before the disks; without --image there is no root disk
     #[arg(long = "cdrom", value_name = "IMAGE")]
     cdroms: Vec<String>,
@@ -28,6 +36,7 @@ impl Disks {
             self.cdroms.into_iter().map(|image| Cdrom { image, serial: None }).collect();
         request.disks = some(self.disks);
         request.volumes = some(self.volumes);
+        request.blocks = some(self.blocks);
         request.cdroms = some(cdroms);
     }
 }
@@ -42,11 +51,17 @@ pub struct Attach {
     /// Name or id of the instance, as `handover instance list` shows it
     instance: String,
     /// Volume, as `handover volume list` shows it
-    #[arg(required_unless_present = "cdrom")]
+    #[arg(required_unless_present_any = ["cdrom", "block"])]
     volume: Option<String>,
     /// Image of a CD-ROM instead of a volume
     #[arg(long, value_name = "IMAGE", conflicts_with_all = ["volume", "read_only", "bus"])]
     cdrom: Option<String>,
+    /// Block device of the host instead of a volume, below a --block-dir of the daemon
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["volume", "cdrom"])]
+    block: Option<String>,
+    /// The block device may have data
+    #[arg(long, requires = "block")]
+    allow_data: bool,
     /// The guest cannot write to it; several instances can have a volume so
     #[arg(long)]
     read_only: bool,
@@ -61,6 +76,17 @@ pub struct Attach {
 impl Attach {
     pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
         let instance = segment(&self.instance);
+        if let Some(device) = self.block {
+            let body = BlockDisk {
+                device,
+                bus: self.bus,
+                serial: self.serial,
+                readonly: self.read_only.then_some(true),
+                allow_data: self.allow_data.then_some(true),
+                ..BlockDisk::default()
+            };
+            return client.post(&format!("/instances/{instance}/blocks"), Some(&body)).await;
+        }
         match (self.cdrom, self.volume) {
             (Some(image), _) => {
                 let body = Cdrom { image, serial: self.serial };
@@ -82,7 +108,8 @@ impl Attach {
 
     /// The action, for messages.
     pub fn what(&self) -> String {
-        let disk = self.volume.as_ref().or(self.cdrom.as_ref()).map_or("", String::as_str);
+        let disk = self.volume.as_ref().or(self.cdrom.as_ref()).or(self.block.as_ref());
+        let disk = disk.map_or("", String::as_str);
         format!("attach {disk} to {}", self.instance)
     }
 }
@@ -92,7 +119,7 @@ impl Attach {
 pub struct Detach {
     /// Name or id of the instance, as `handover instance list` shows it
     instance: String,
-    /// Volume, serial number of a disk, or image of a CD-ROM, as `handover instance show` shows them
+    /// Volume, serial number of a disk, image of a CD-ROM, or block device, as `handover instance show` shows them
     disk: String,
 }
 
@@ -121,6 +148,7 @@ struct Options {
     format: Option<String>,
     allocate: bool,
     read_only: bool,
+    allow_data: bool,
 }
 
 /// Splits a disk into what it is and its options.
@@ -128,12 +156,16 @@ fn options<'a>(text: &'a str, known: &[&str]) -> Result<(&'a str, Options), Stri
     let mut words = text.split(',');
     let what = words.next().unwrap_or_default();
     let mut options = Options::default();
+    let mut seen = BTreeSet::new();
     for word in words {
         let (name, value) =
             word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
         let unknown = || format!("unknown option {word:?} of a disk; use {}", known.join(", "));
         if !known.iter().any(|known| known.trim_end_matches('=') == name) {
             return Err(unknown());
+        }
+        if !seen.insert(name) {
+            return Err(format!("the option {name:?} of a disk is given twice"));
         }
         let value = value.map(str::to_owned);
         match (name, value) {
@@ -143,6 +175,7 @@ fn options<'a>(text: &'a str, known: &[&str]) -> Result<(&'a str, Options), Stri
             ("format", Some(value)) => options.format = Some(value),
             ("allocate", None) => options.allocate = true,
             ("ro", None) => options.read_only = true,
+            ("allow-data", None) => options.allow_data = true,
             _ => return Err(unknown()),
         }
     }
@@ -178,27 +211,62 @@ fn volume(text: &str) -> Result<VolumeMount, String> {
     })
 }
 
+/// Reads a block device of the host: `ata-WDC_1,ro`.
+fn block(text: &str) -> Result<BlockDisk, String> {
+    let known = ["ro", "bus=", "serial=", "mount=", "allow-data"];
+    let (name, options) = options(text, &known)?;
+    if name.is_empty() {
+        return Err("expected the name of a block device, such as ata-WDC_1 or ata-WDC_1,ro".into());
+    }
+    Ok(BlockDisk {
+        device: name.to_owned(),
+        bus: options.bus,
+        serial: options.serial,
+        readonly: options.read_only.then_some(true),
+        mount_path: options.mount,
+        allow_data: options.allow_data.then_some(true),
+        size: None,
+    })
+}
+
 /// The disks of an instance besides its root disk, a line each: `data (20GB, virtio, serial data, read-only)`.
 pub fn lines(machine: &Machine) -> Vec<String> {
     let volumes = machine.volumes.iter().map(|volume| {
         let name = volume.name.clone().unwrap_or_else(|| volume.volume_id.clone());
-        let serial = volume.serial.as_ref().map(|serial| format!("serial {serial}"));
-        let mount = Some(&volume.mount_path).filter(|path| !path.is_empty());
-        let details = [
-            volume.size.clone(),
-            volume.bus.clone(),
-            serial,
-            volume.readonly.then(|| "read-only".to_owned()),
-            mount.map(|path| format!("mounted at {path}")),
-        ];
-        let details: Vec<String> = details.into_iter().flatten().collect();
-        format!("{name} ({})", details.join(", "))
+        let mount = Some(volume.mount_path.as_str());
+        let size = volume.size.clone();
+        line(&name, size, volume.bus.as_ref(), volume.serial.as_ref(), volume.readonly, mount)
+    });
+    let blocks = machine.blocks.iter().map(|block| {
+        let size = block.size.clone().unwrap_or_else(|| "missing on the host now".to_owned());
+        let read_only = block.readonly.unwrap_or_default();
+        let (bus, serial) = (block.bus.as_ref(), block.serial.as_ref());
+        line(&block.device, Some(size), bus, serial, read_only, block.mount_path.as_deref())
     });
     let cdroms = machine.cdroms.iter().map(|cdrom| {
         let serial = cdrom.serial.as_ref().map(|serial| format!(", serial {serial}"));
         format!("{} (CD-ROM{})", cdrom.image, serial.unwrap_or_default())
     });
-    volumes.chain(cdroms).collect()
+    volumes.chain(blocks).chain(cdroms).collect()
+}
+
+fn line(
+    name: &str,
+    size: Option<String>,
+    bus: Option<&String>,
+    serial: Option<&String>,
+    read_only: bool,
+    mount: Option<&str>,
+) -> String {
+    let details = [
+        size,
+        bus.cloned(),
+        serial.map(|serial| format!("serial {serial}")),
+        read_only.then(|| "read-only".to_owned()),
+        mount.filter(|path| !path.is_empty()).map(|path| format!("mounted at {path}")),
+    ];
+    let details: Vec<String> = details.into_iter().flatten().collect();
+    format!("{name} ({})", details.join(", "))
 }
 
 #[cfg(test)]
@@ -216,6 +284,20 @@ mod tests {
         for wrong in ["", "big", "1GB,ro", "1GB,bus", "1GB,allocate=yes", "1GB,", "1GB,colour=red"]
         {
             assert!(new_disk(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_block_device_has_a_name_and_options() {
+        let disk = block("ata-WDC_1,ro,bus=scsi,serial=a,mount=/srv,allow-data").unwrap();
+        assert_eq!((disk.device.as_str(), disk.bus.as_deref()), ("ata-WDC_1", Some("scsi")));
+        assert_eq!((disk.readonly, disk.allow_data), (Some(true), Some(true)));
+        assert_eq!(block("/dev/disk/by-id/a").unwrap().allow_data, None);
+        for wrong in ["", ",ro", "a,rw", "a,format=raw"] {
+            assert!(block(wrong).is_err(), "{wrong}");
+        }
+        for twice in ["a,ro,ro", "a,bus=scsi,bus=nvme", "a,allow-data,allow-data"] {
+            assert!(block(twice).unwrap_err().ends_with("is given twice"), "{twice}");
         }
     }
 

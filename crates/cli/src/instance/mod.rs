@@ -1,10 +1,13 @@
 //! `handover instance`: machines of this host.
 
+mod access;
 mod console;
 mod create;
 mod disks;
+mod exec;
 mod life;
 mod networks;
+mod password;
 mod pause;
 mod set;
 mod ssh;
@@ -27,6 +30,8 @@ use crate::{age, listing, output, values};
 use console::Console;
 use create::Create;
 use disks::{Attach, Detach};
+use exec::Exec;
+use password::SetPassword;
 use pause::{Several, Verb};
 use set::Set;
 use ssh::Ssh;
@@ -112,6 +117,10 @@ enum Command {
     View(View),
     /// Log in to the guest by SSH
     Ssh(Ssh),
+    /// Run a command in the guest, which must run qemu-guest-agent
+    Exec(Exec),
+    /// Set the password of a user of the guest, which must run qemu-guest-agent
+    SetPassword(SetPassword),
     /// Wait until an instance is in a state
     Wait {
         /// Name or id of the instance, as `handover instance list` shows it
@@ -178,6 +187,8 @@ impl Instance {
             Command::Console(console) => console.run(&connection),
             Command::View(view) => view.run(&connection),
             Command::Ssh(ssh) => ssh.run(&connection),
+            Command::Exec(exec) => exec.run(&connection),
+            Command::SetPassword(set) => set.run(&connection),
             Command::Wait { instance, state, timeout } => {
                 wait(&connection, &instance, &state, &timeout)
             }
@@ -281,10 +292,10 @@ fn device(device: &AttachedDevice) -> String {
 fn screen(machine: &Machine) -> String {
     let Some(display) = &machine.display else { return String::new() };
     let protocol = display.protocol.clone().unwrap_or_default();
-    match &display.video_memory {
-        Some(memory) => format!("{protocol} ({memory} of video memory)"),
-        None => protocol,
-    }
+    let memory = display.video_memory.as_ref().map(|memory| format!("{memory} of video memory"));
+    let listen = display.listen.as_ref().map(|address| format!("on {address}, with a password"));
+    let notes: Vec<String> = [memory, listen].into_iter().flatten().collect();
+    if notes.is_empty() { protocol } else { format!("{protocol} ({})", notes.join("; ")) }
 }
 
 /// The processors of an instance: `8 (1 socket, 4 cores, 2 threads; KVM hidden)`.
@@ -330,6 +341,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
         ("firmware", machine.firmware.clone()),
         ("tpm", if machine.tpm == Some(true) { "2.0".into() } else { String::new() }),
+        ("rom", machine.roms.join(" ")),
         ("screen", screen(machine)),
     ];
     let networks = networks::lines(machine).into_iter().enumerate();

@@ -19,6 +19,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::access;
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
 use crate::{terminal, values};
@@ -38,6 +39,12 @@ pub struct View {
     /// Start no viewer
     #[arg(long)]
     no_viewer: bool,
+    /// Show how viewers reach the screen by its address: password and, for SPICE, certificate
+    #[arg(long, conflicts_with_all = ["no_viewer", "listen", "viewer_file"])]
+    access: bool,
+    /// Print the same as a file for remote-viewer (`remote-viewer FILE`); it has the password
+    #[arg(long, conflicts_with_all = ["no_viewer", "listen", "json"])]
+    viewer_file: bool,
     /// Listen on this address for viewers, such as 127.0.0.1:5900; without a password: everyone who can connect to it sees the screen
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = values::listen_address)]
     listen: Option<SocketAddr>,
@@ -46,6 +53,9 @@ pub struct View {
 impl View {
     pub fn run(self, connection: &Connection) -> Done {
         let what = format!("look at {}", self.instance);
+        if self.access || self.viewer_file {
+            return access::run(connection, &self.instance, self.viewer_file);
+        }
         connection.talk(async |client| self.serve(client).await).map_err(Failure::to(what))
     }
 

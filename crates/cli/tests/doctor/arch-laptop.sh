@@ -48,4 +48,8 @@ pacman -S --needed --noconfirm qemu-base
 # Optional: install passt
 #   pacman -S --needed --noconfirm passt
 
+# swtpm: no swtpm in the usual places
+# Optional: install swtpm
+#   pacman -S --needed --noconfirm swtpm
+
 echo 'Done. Reboot this host for all changes to take effect.'

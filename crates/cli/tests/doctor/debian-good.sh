@@ -9,4 +9,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 trap '[ "$?" -eq 0 ] || echo "this script stopped before its end: until it has run to its end, what it edited may not take effect; run it again" >&2' EXIT
 
+# swtpm: no swtpm in the usual places
+# Optional: install swtpm
+#   apt-get install -y swtpm
+
 echo 'Done. Run handover doctor to check the result.'

@@ -18,6 +18,10 @@ mkdir -p /etc/handover
 mkdir -p /etc/default/grub.d
 grep -qsxF -e 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' /etc/default/grub.d/zz-handover.cfg || { [ -z "$(tail -c 1 /etc/default/grub.d/zz-handover.cfg 2>/dev/null)" ] || echo >> /etc/default/grub.d/zz-handover.cfg; printf '%s\n' 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' >> /etc/default/grub.d/zz-handover.cfg; }
 
+# swtpm: no swtpm in the usual places
+# Optional: install swtpm
+#   apt-get install -y swtpm
+
 # Make the edits take effect.
 update-grub
 rm -f /etc/handover/to-rebuild

@@ -29,6 +29,10 @@ trap '[ "$?" -eq 0 ] || echo "this script stopped before its end: until it has r
 # Optional: let containers use devices (SELinux boolean of container-selinux)
 #   setsebool -P container_use_devices on
 
+# swtpm: no swtpm in the usual places
+# Optional: install swtpm
+#   dnf install -y swtpm
+
 # vfio-forbidden: /etc/modprobe.d/no-vfio.conf:2: blacklist vfio_iommu_type1
 # Optional: let vfio_iommu_type1 be loaded: comment out the lines that blacklist it
 #   [ ! -f /etc/modprobe.d/no-vfio.conf ] || sed -E -i -e '/^[[:space:]]*(blacklist|install)[[:space:]]+vfio[-_]iommu[-_]type1([[:space:]]|$)/s/^/# /' /etc/modprobe.d/no-vfio.conf

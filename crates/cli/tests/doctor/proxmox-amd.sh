@@ -48,6 +48,10 @@ done
 # Optional: install passt
 #   apt-get install -y passt
 
+# swtpm: no swtpm in the usual places
+# Optional: install swtpm
+#   apt-get install -y swtpm
+
 # Make the edits take effect.
 proxmox-boot-tool refresh
 update-initramfs -u -k all

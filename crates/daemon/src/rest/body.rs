@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Problem;
 
 /// The largest JSON body.
-const LARGEST: usize = 1 << 20;
+const LARGEST: usize = 4 << 20;
 
 /// The highest number up to which each whole number is exact as a float.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -39,7 +39,7 @@ impl<S: Sync> FromRequest<S> for JsonBody {
             }
         }
         if received > LARGEST {
-            let problem = Problem::invalid("the body is larger than 1 MiB", "send a smaller body");
+            let problem = Problem::invalid("the body is larger than 4 MiB", "send a smaller body");
             return Err(problem.with_status(StatusCode::PAYLOAD_TOO_LARGE));
         }
         Ok(Self(body.freeze()))

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use api::ErrorBody;
+use api::{DisplayAccess, ErrorBody};
+use axum::Json;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
+use service::display;
 use tracing::info;
 
 use super::query::Key;
@@ -39,4 +41,15 @@ pub async fn connect(
     Ok(upgrade.on_upgrade(async move |socket| {
         sockets::serve(&face, viewer, socket, SLOW, std::future::pending()).await;
     }))
+}
+
+/// Show how viewers reach the guest's screen by its address: the password, and for SPICE the certificate
+#[utoipa::path(get, path = "/instances/{key}/display/access", tag = "instances",
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 200, body = DisplayAccess), (status = "default", body = ErrorBody)))]
+pub async fn access(
+    State(face): State<Face>,
+    Key(key): Key,
+) -> Result<Json<DisplayAccess>, Problem> {
+    face.ask(move |engine| display::access(engine, &key)).await.map(Json)
 }

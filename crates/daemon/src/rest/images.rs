@@ -1,6 +1,6 @@
 //! `/images`: the disk images and kernels that machines boot.
 
-use api::{ErrorBody, Image, ImportImage, schema};
+use api::{ErrorBody, Image, ImportImage, MakeImage, ResizeImage, schema};
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
@@ -8,7 +8,7 @@ use service::{images, refusals};
 
 use super::body::JsonBody;
 use super::query::{Key, Query};
-use super::{Face, Problem, upload};
+use super::{Face, Problem, not_offered, upload};
 
 /// List the images
 #[utoipa::path(get, path = "/images", tag = "images",
@@ -59,4 +59,34 @@ pub async fn import(
         Image { warnings: refusals::ignored(&unknown), ..image }
     };
     Ok((StatusCode::ACCEPTED, Json(image)))
+}
+
+/// Make an image: an empty one, a layer over another one, or a copy of another one in a format
+#[utoipa::path(post, path = "/images/{name}", tag = "images", request_body = MakeImage,
+    params(("name" = String, Path, description = "name of the new image; slashes may be encoded")),
+    responses((status = 202, body = Image), (status = "default", body = ErrorBody)))]
+pub async fn make(
+    State(face): State<Face>,
+    Key(name): Key,
+    body: JsonBody,
+) -> Result<(StatusCode, Json<Image>), Problem> {
+    if name.ends_with("/tag") {
+        return Err(not_offered::tagging());
+    }
+    let wanted: MakeImage = body.read()?;
+    let image = face.ask(move |engine| images::make(engine, name, wanted)).await?;
+    Ok((StatusCode::ACCEPTED, Json(image)))
+}
+
+/// Change the size of an image's disk, if no instance and no other image uses it
+#[utoipa::path(patch, path = "/images/{name}", tag = "images", request_body = ResizeImage,
+    params(("name" = String, Path, description = "name; slashes may be encoded")),
+    responses((status = 200, body = Image), (status = "default", body = ErrorBody)))]
+pub async fn resize(
+    State(face): State<Face>,
+    Key(name): Key,
+    body: JsonBody,
+) -> Result<Json<Image>, Problem> {
+    let wanted: ResizeImage = body.read()?;
+    face.ask(move |engine| images::resize(engine, &name, &wanted)).await.map(Json)
 }

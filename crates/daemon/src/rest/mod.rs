@@ -6,6 +6,7 @@ mod consoles;
 mod devices;
 mod displays;
 mod events;
+mod exec;
 pub mod guard;
 mod host;
 mod images;
@@ -109,9 +110,9 @@ pub fn offline(engine: Engine, scan: Arc<dyn Scan>) -> Router {
     router(Face::new(engine, events, None, scan, Arc::default(), Gate::open(), stopping))
 }
 
-/// All routes, without the guard of a listener.
-pub fn router(face: Face) -> Router {
-    let instance = Router::new()
+/// The routes below an instance.
+fn instance() -> Router<Face> {
+    Router::new()
         .route("/", get(instances::show).delete(instances::delete).patch(instances::update))
         .route("/template", get(instances::template))
         .route("/stop", post(instances::stop))
@@ -119,13 +120,22 @@ pub fn router(face: Face) -> Router {
         .route("/pause", post(instances::pause))
         .route("/resume", post(instances::resume))
         .route("/stats", get(instances::usage))
+        .route("/exec", post(exec::run).fallback(not_offered::exec))
+        .route("/password", post(exec::set_password))
         .route("/logs", get(logs::stream))
         .route("/console", get(consoles::connect))
         .route("/display", get(displays::connect))
+        .route("/display/access", get(displays::access))
         .route("/volumes/{volume}", post(volumes::attach).delete(volumes::detach))
+        .route("/blocks", post(volumes::attach_block))
+        .route("/blocks/{block}", delete(volumes::detach_block))
         .route("/cdroms", post(volumes::insert))
         .route("/cdroms/{cdrom}", delete(volumes::eject))
-        .route("/wait", get(wait::wait));
+        .route("/wait", get(wait::wait))
+}
+
+/// All routes, without the guard of a listener.
+pub fn router(face: Face) -> Router {
     Router::new()
         .route("/health", get(host::health))
         .route("/resources", get(host::resources))
@@ -157,12 +167,13 @@ pub fn router(face: Face) -> Router {
         .route("/images", get(images::list).post(images::import))
         .route(
             "/images/{*name}",
-            get(images::show).delete(images::delete).fallback(not_offered::below_images),
+            get(images::show).delete(images::delete).post(images::make).patch(images::resize),
         )
         .route("/volumes", get(volumes::list).post(volumes::create))
-        .route("/volumes/{key}", get(volumes::show).delete(volumes::delete))
+        .route("/volumes/from-archive", post(volumes::create_from_archive))
+        .route("/volumes/{key}", get(volumes::show).delete(volumes::delete).patch(volumes::resize))
         .route("/instances", get(instances::list).post(instances::create))
-        .nest("/instances/{key}", instance)
+        .nest("/instances/{key}", instance())
         .route_layer(from_fn(parameters::expect_known))
         .route_layer(from_fn_with_state(face.clone(), starting::hold))
         .merge(not_offered::routes())

@@ -2,20 +2,18 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{Method, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
 use super::problem::no_such_method;
-use super::query::Key;
 use super::{Face, Problem};
 
 /// Paths, and what they would do.
-const NOT_OFFERED: [(&str, &str); 23] = [
+const NOT_OFFERED: [(&str, &str); 21] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
     ("/instances/{key}/fork", "fork"),
-    ("/instances/{key}/exec", "exec"),
     ("/instances/{key}/cp", "cp"),
     ("/instances/{key}/stat", "stat of files in a guest"),
     ("/instances/{key}/auto-standby/{*rest}", "standby"),
@@ -23,7 +21,6 @@ const NOT_OFFERED: [(&str, &str); 23] = [
     ("/instances/{key}/snapshots/{*rest}", "snapshots"),
     ("/instances/{key}/snapshot-schedule", "snapshots"),
     ("/instances/{key}/devices/{*rest}", "hot-plug of devices yet"),
-    ("/volumes/from-archive", "volumes from archives yet"),
     ("/ingresses", "ingresses"),
     ("/ingresses/{*rest}", "ingresses"),
     ("/builds", "builds"),
@@ -48,15 +45,15 @@ fn not_offered(what: &str) -> Problem {
     Problem::not_implemented(what, "GET /openapi.json lists the supported calls")
 }
 
-/// Other methods below `/images/`, where names have slashes: `POST /images/{name}/tag` exists in hypeman's API.
-pub async fn below_images(Key(path): Key, method: Method, uri: Uri) -> Response {
-    if !path.ends_with("/tag") {
-        // The router adds the methods of an image.
-        return no_such_method(method, uri).await.into_response();
+/// Other methods of a call that is ours: hypeman has a WebSocket there, for commands in containers.
+pub async fn exec(method: Method, headers: HeaderMap, uri: Uri) -> Response {
+    if method == Method::GET && headers.contains_key(header::UPGRADE) {
+        return not_offered("commands in containers, by a WebSocket, yet").into_response();
     }
-    let problem = match method {
-        Method::POST => not_offered("tagging images"),
-        _ => no_such_method(method, uri).await,
-    };
-    ([(header::ALLOW, "GET,HEAD,DELETE,POST")], problem).into_response()
+    no_such_method(method, uri).await.into_response()
+}
+
+/// `POST /images/{name}/tag`, which exists in hypeman's API: names of images have slashes, so it has no route of its own.
+pub fn tagging() -> Problem {
+    not_offered("tagging images")
 }

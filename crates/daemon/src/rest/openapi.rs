@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    claims, consoles, devices, displays, events, host, images, instances, logs, pods, reconcile,
-    scans, sriov, volumes, wait,
+    claims, consoles, devices, displays, events, exec, host, images, instances, logs, pods,
+    reconcile, scans, sriov, volumes, wait,
 };
 
 #[derive(OpenApi)]
@@ -27,12 +27,12 @@ use super::{
         pods::create, sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::return_devices,
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
         devices::bind, devices::unbind, devices::reset,
-        images::list, images::import, images::show, images::delete,
-        volumes::list, volumes::create, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
-        volumes::eject,
+        images::list, images::import, images::show, images::delete, images::make, images::resize,
+        volumes::list, volumes::create, volumes::create_from_archive, volumes::resize, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
+        volumes::eject, volumes::attach_block, volumes::detach_block,
         instances::list, instances::create, instances::show, instances::template, instances::delete, instances::update, instances::stop, instances::start,
-        instances::pause, instances::resume, instances::usage,
-        logs::stream, consoles::connect, displays::connect, wait::wait
+        instances::pause, instances::resume, instances::usage, exec::run, exec::set_password,
+        logs::stream, consoles::connect, displays::connect, displays::access, wait::wait
     ),
     // Those of parameters: the macros collect only those of bodies.
     components(schemas(

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use engine::{Admission, Allowance, ImageSource, ImportImage, Received};
-use model::{DiskFormat, Refusal};
+use futures_util::StreamExt as _;
+use model::{Code, DiskFormat, Refusal};
 use multer::{Field, Multipart};
 use own_files::{Existing, make_dir};
 use service::images::disk_format;
@@ -90,6 +91,67 @@ pub async fn receive(
             let _ = tokio::time::timeout(PATIENCE, discard(&mut parts)).await;
             Err(problem)
         }
+    }
+}
+
+/// Receives an archive as the whole body. Its file is removed when it is dropped.
+pub async fn archive(face: &Face, body: Body, length: Option<u64>) -> Result<Archive, Problem> {
+    let staging = face.engine.images().staging_dir();
+    make_private(&staging)?;
+    let admission = face.engine.images().admit()?;
+    let mut allowance = admission.allowance(&staging);
+    if let Some(length) = length {
+        allowance = blocking(move || allowance.reserve(length).map(|()| allowance)).await?;
+    }
+    let mut chunks = body.into_data_stream();
+    match stage_body(&staging, &mut chunks, allowance).await {
+        Ok(staged) => Ok(Archive { staged, _admission: admission }),
+        Err(problem) => {
+            // A client that is still sending would not see the refusal.
+            let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
+            let _ = tokio::time::timeout(PATIENCE, rest).await;
+            Err(problem)
+        }
+    }
+}
+
+/// Writes a body to a file while it is received.
+async fn stage_body(
+    staging: &Path,
+    chunks: &mut BodyDataStream,
+    allowance: Allowance,
+) -> Result<Staged, Problem> {
+    let path = staging.join(format!("{PREFIX}{}", Uuid::new_v4()));
+    let mut file = Received::create(&path, "archive", allowance).map_err(Refusal::from)?;
+    let staged = Staged(Some(path));
+    let mut block = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            Problem::invalid(format!("cannot read the archive: {error}"), "send it again")
+        })?;
+        block.extend_from_slice(&chunk);
+        if block.len() >= BLOCK {
+            file = append(file, std::mem::take(&mut block)).await?;
+        }
+    }
+    append(file, block).await?;
+    Ok(staged)
+}
+
+/// An archive that was received. It counts as an upload until it is dropped.
+pub struct Archive {
+    staged: Staged,
+    _admission: Admission,
+}
+
+impl Archive {
+    /// Opens it for reading.
+    pub fn open(&self) -> Result<std::fs::File, Refusal> {
+        let path = self.staged.0.as_deref().unwrap_or(Path::new(""));
+        std::fs::File::open(path).map_err(|error| {
+            let message = format!("cannot open {}: {error}", path.display());
+            Refusal::new(Code::Internal, message, "see the daemon's log")
+        })
     }
 }
 
@@ -177,7 +239,7 @@ impl Form {
         for file in [self.disk, self.kernel, self.initrd].into_iter().flatten() {
             file.hand_over();
         }
-        Ok(render::image(image))
+        Ok(render::image(image, engine::ImageDisk::default()))
     }
 }
 

@@ -1,14 +1,16 @@
 //! `/volumes`: disks that outlast the instances that have them; and the disks of an instance.
 
-use api::{AttachVolume, Cdrom, CreateVolume, ErrorBody, Instance, Volume, schema};
+use api::{
+    AttachVolume, BlockDisk, Cdrom, CreateVolume, ErrorBody, Instance, ResizeVolume, Volume, schema,
+};
 use axum::Json;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
 use service::{instances, volumes};
 
 use super::body::JsonBody;
 use super::query::{Key, Keys, Query};
-use super::{Face, Problem};
+use super::{Face, Problem, upload};
 
 /// List the volumes
 #[utoipa::path(get, path = "/volumes", tag = "volumes",
@@ -29,6 +31,53 @@ pub async fn create(
     let (wanted, unknown): (CreateVolume, _) = body.read_noting()?;
     let volume = face.ask(move |engine| volumes::create(engine, wanted, &unknown)).await?;
     Ok((StatusCode::CREATED, Json(volume)))
+}
+
+/// Create a volume with an ext4 file system that has the files of an archive (`.tar.gz`)
+///
+/// It may have files, directories and links; owners, modes and times are kept. The volume is complete when this is answered.
+#[utoipa::path(post, path = "/volumes/from-archive", tag = "volumes",
+    params(("name" = schema::VolumeName, Query, description = "name of the volume"),
+        ("size_gb" = u64, Query, minimum = 1, maximum = 16384, description = "size in gigabytes (1024³ bytes), which the files must fit into"),
+        ("id" = Option<schema::Uuid>, Query, description = "id; a random one by default"),
+        ("tags" = Option<schema::QueryTags>, Query, style = DeepObject, explode, description = "tags, each as `tags[key]=value`")),
+    request_body(content = schema::GzipArchive, content_type = "application/gzip"),
+    responses((status = 201, body = Volume), (status = "default", body = ErrorBody)))]
+pub async fn create_from_archive(
+    State(face): State<Face>,
+    query: Query,
+    request: Request,
+) -> Result<(StatusCode, Json<Volume>), Problem> {
+    let missing = |name: &str| {
+        Problem::invalid(format!("the parameter `{name}` is missing"), "give `name` and `size_gb`")
+    };
+    let name = query.get("name")?.ok_or_else(|| missing("name"))?.to_owned();
+    let size_gb = query.get("size_gb")?.ok_or_else(|| missing("size_gb"))?;
+    let size_gb = size_gb.parse().map_err(|_| {
+        Problem::invalid(format!("invalid size_gb {size_gb:?}"), "use a whole number, such as 10")
+    })?;
+    let (id, tags) = (query.get("id")?.map(str::to_owned), query.tags()?);
+    let wanted = CreateVolume { name, size_gb, id, tags: Some(tags), ..CreateVolume::default() };
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+    let archive = upload::archive(&face, request.into_body(), length).await?;
+    let volume = face
+        .ask(move |engine| volumes::create_from_archive(engine, wanted, archive.open()?))
+        .await?;
+    Ok((StatusCode::CREATED, Json(volume)))
+}
+
+/// Make a volume larger; the instances that have it must be stopped
+#[utoipa::path(patch, path = "/volumes/{key}", tag = "volumes", request_body = ResizeVolume,
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 200, body = Volume), (status = "default", body = ErrorBody)))]
+pub async fn resize(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Volume>, Problem> {
+    let wanted: ResizeVolume = body.read()?;
+    face.ask(move |engine| volumes::resize(engine, &key, &wanted)).await.map(Json)
 }
 
 /// Show a volume
@@ -99,4 +148,31 @@ pub async fn eject(
     Keys(key, cdrom): Keys,
 ) -> Result<Json<Instance>, Problem> {
     face.ask(move |engine| instances::eject(engine, &key, &cdrom)).await.map(Json)
+}
+
+/// Give a stopped instance a block device of the host
+#[utoipa::path(post, path = "/instances/{key}/blocks", tag = "volumes", request_body = BlockDisk,
+    params(("key" = String, Path, description = "id or name of the instance")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn attach_block(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    let (block, unknown): (BlockDisk, _) = body.read_noting()?;
+    let attach =
+        move |engine: &engine::Engine| instances::attach_block(engine, &key, block, &unknown);
+    face.ask(attach).await.map(Json)
+}
+
+/// Take a block device from a stopped instance; its data stays
+#[utoipa::path(delete, path = "/instances/{key}/blocks/{block}", tag = "volumes",
+    params(("key" = String, Path, description = "id or name of the instance"),
+        ("block" = String, Path, description = "serial number, name or path of the block device")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn detach_block(
+    State(face): State<Face>,
+    Keys(key, block): Keys,
+) -> Result<Json<Instance>, Problem> {
+    face.ask(move |engine| instances::detach_block(engine, &key, &block)).await.map(Json)
 }

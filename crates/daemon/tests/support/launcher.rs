@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{
     Availability, Display, Execution, Exit, KnownMachine, LaunchError, Launcher, MachineHandle,
-    MachineSpec, Presence, Usage,
+    MachineSpec, Presence, Rom, Usage,
 };
 use sim::SimLauncher;
 use uuid::Uuid;
@@ -81,6 +81,14 @@ impl Launcher for Recorded {
 
     fn open_display(&self, id: Uuid, display: Display) -> Result<UnixStream, LaunchError> {
         self.inner.open_display(id, display)
+    }
+
+    fn rom(&self, id: Uuid, rom: &Rom) -> Result<Option<Vec<u8>>, LaunchError> {
+        self.inner.rom(id, rom)
+    }
+
+    fn open_agent(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
+        self.inner.open_agent(id)
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

@@ -155,6 +155,7 @@ impl Daemon {
         Config {
             state_dir: self.dir.path().join("state"),
             image_dirs: vec![self.dir.path().to_owned()],
+            block_dirs: vec![sim::BLOCKS.into()],
             image_limits: engine::ImageLimits::default(),
             machine_uids: 200_000..200_100,
             shutdown_grace: Duration::from_secs(1),

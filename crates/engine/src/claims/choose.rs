@@ -85,12 +85,7 @@ impl Claims {
         consent: Consent,
         leaving: &[Uuid],
     ) -> Result<(Vec<Chosen>, HostState), Refusal> {
-        let names: BTreeMap<String, Address> = self
-            .store
-            .read(StoredDevice::all)?
-            .into_iter()
-            .flat_map(|d| [(d.name, d.address), (d.id.to_string(), d.address)])
-            .collect();
+        let names = self.registered()?;
         expect_known(wants, &names)?;
         let mut inventory = self.hardware.sketch()?;
         let named = wants.iter().any(|want| matches!(want.kind, WantKind::Mdev(_)));
@@ -138,6 +133,13 @@ impl Claims {
             }
             bar(&mut barred, used)?;
         }
+    }
+
+    /// The addresses of registered devices, by name and by id.
+    fn registered(&self) -> Result<BTreeMap<String, Address>, Refusal> {
+        let devices = self.store.read(StoredDevice::all)?.into_iter();
+        let keys = devices.flat_map(|d| [(d.name, d.address), (d.id.to_string(), d.address)]);
+        Ok(keys.collect())
     }
 
     /// Reads whether the functions that would be taken respond, those that are new. Whether the choice can change by that.

@@ -1,5 +1,6 @@
 //! Images: recorded at once, imported in a background thread.
 
+mod make;
 mod running;
 
 use std::collections::BTreeMap;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use image::{Admission, Budget, ImageError, Imported, Parts, Source};
+use image::{Admission, Budget, Cancel, ImageError, Imported, Parts, Source, Tool};
 use jiff::Timestamp;
 use model::{Code, Disk, Refusal, check_image_name};
 use uuid::Uuid;
@@ -22,6 +23,11 @@ use running::{Import, Running};
 
 /// How long removing an image waits for its import to end: the kernel may still be writing the import's data.
 const ENDING: Duration = Duration::from_secs(10);
+
+/// Programs that read images run as the user after those of machines.
+pub fn tool(config: &Config) -> Tool {
+    Tool::of_user(config.machine_uids.end)
+}
 
 /// Images: [`Engine::images`](crate::Engine::images). They own the table `images`.
 pub struct Images {
@@ -46,7 +52,8 @@ impl Images {
     ) -> Arc<Self> {
         let budget = Budget::new(disk, config.image_limits);
         let dir = config.state_dir.join("images");
-        let files = image::Store::new(dir, config.image_dirs.clone(), budget.clone());
+        let files =
+            image::Store::new(dir, config.image_dirs.clone(), budget.clone(), tool(&config));
         let running = Arc::default();
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -69,6 +76,7 @@ impl Images {
             )?;
             StoredImage::all(tx)
         })?;
+        self.settle(&known);
         let known = known.into_iter().map(|stored| stored.id).collect();
         Ok(self.files.sweep(&known).err().map(|error| error.to_string()))
     }
@@ -119,6 +127,7 @@ impl Images {
             id: Uuid::new_v4(),
             has_initrd: request.initrd.is_some(),
             virtual_size: None,
+            base: None,
             image: Image {
                 name: request.name,
                 digest: String::new(),
@@ -133,19 +142,16 @@ impl Images {
             },
         };
         // Before the image can be found, so that its removal always ends the import.
-        let import = self.running.begin(stored.id);
+        let import = self.running.begin(stored.id, None);
         self.accept(&stored)?;
         let parts = Parts {
             disk: request.disk.map(|(from, format)| (source(from), format)),
             kernel: request.kernel.map(source),
             initrd: request.initrd.map(source),
         };
-        let (id, image) = (stored.id, stored.image.clone());
-        self.import_in_thread(stored, parts, import, admission).inspect_err(|_| {
-            // Without its row, nothing is left of the image.
-            let _ = self.store.write(Durability::Power, |tx| StoredImage::delete(tx, id));
-        })?;
-        Ok(image)
+        let id = stored.id;
+        let work = move |files: &image::Store, cancel: &Cancel| files.import(id, parts, cancel);
+        self.in_thread(stored, work, import, admission)
     }
 
     /// Records an image under its name. Replaces an earlier image of that name if its import failed.
@@ -168,13 +174,15 @@ impl Images {
         })
     }
 
-    fn import_in_thread(
+    /// Does the work of an image that is recorded in a thread of its own.
+    fn in_thread(
         &self,
         mut stored: StoredImage,
-        parts: Parts,
+        work: impl FnOnce(&image::Store, &Cancel) -> Result<Imported, ImageError> + Send + 'static,
         import: Import,
         admission: Admission,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Image, Refusal> {
+        let (id, image) = (stored.id, stored.image.clone());
         let (me, files) = (self.me.clone(), self.files.clone());
         let importing = std::thread::Builder::new().name("import".into()).spawn(move || {
             stored.image.status = ImageStatus::Converting;
@@ -182,16 +190,22 @@ impl Images {
             if let Some(images) = me.upgrade() {
                 images.record(&stored);
             }
-            let result = files.import(stored.id, parts, import.cancel());
+            let result = work(&files, import.cancel());
             // Its place is free before its end can be seen.
             drop(admission);
             if let Some(images) = me.upgrade() {
                 images.end(stored, result, &import);
             }
         });
-        importing.map(drop).map_err(|error| {
-            Refusal::new(Code::Internal, format!("cannot start the import: {error}"), "try again")
-        })
+        match importing {
+            Ok(_) => Ok(image),
+            Err(error) => {
+                // Without its row, nothing is left of the image.
+                let _ = self.store.write(Durability::Power, |tx| StoredImage::delete(tx, id));
+                let message = format!("cannot start the import: {error}");
+                Err(Refusal::new(Code::Internal, message, "try again"))
+            }
+        }
     }
 
     /// Records how an import ended. The files of an image that was removed meanwhile are removed too.
@@ -278,6 +292,7 @@ impl Images {
     fn forget(&self, name: &str) -> Result<Uuid, Refusal> {
         let _allocation = lock(&self.journal.allocation);
         let stored = self.stored(name)?;
+        self.expect_unread(&stored)?;
         let instances = self.store.read(StoredInstance::all)?;
         if let Some(user) = instances.iter().find(|row| row.uses_image(stored.id)) {
             let user_name = &user.instance.name;

@@ -12,8 +12,15 @@ use crate::lock::lock;
 /// The running imports, by the id of their image.
 #[derive(Default)]
 pub struct Running {
-    imports: Mutex<BTreeMap<Uuid, Cancel>>,
+    imports: Mutex<BTreeMap<Uuid, Begun>>,
     ended: Condvar,
+}
+
+/// A running import, as others see it.
+struct Begun {
+    cancel: Cancel,
+    /// The image that it reads.
+    reads: Option<Uuid>,
 }
 
 /// A running import; it has ended when this is dropped.
@@ -24,18 +31,24 @@ pub struct Import {
 }
 
 impl Running {
-    /// Begins the import of an image.
-    pub fn begin(self: &Arc<Self>, id: Uuid) -> Import {
+    /// Begins the import of an image, which may read another image.
+    pub fn begin(self: &Arc<Self>, id: Uuid, reads: Option<Uuid>) -> Import {
         let cancel = Cancel::default();
-        lock(&self.imports).insert(id, cancel.clone());
+        lock(&self.imports).insert(id, Begun { cancel: cancel.clone(), reads });
         Import { id, cancel, running: self.clone() }
     }
 
     /// Asks the import of an image to end, if it is running.
     pub fn cancel(&self, id: Uuid) {
-        if let Some(cancel) = lock(&self.imports).get(&id) {
-            cancel.set();
+        if let Some(begun) = lock(&self.imports).get(&id) {
+            begun.cancel.set();
         }
+    }
+
+    /// The image whose import reads this one.
+    pub fn reader(&self, id: Uuid) -> Option<Uuid> {
+        let imports = lock(&self.imports);
+        imports.iter().find(|(_, begun)| begun.reads == Some(id)).map(|(reader, _)| *reader)
     }
 
     /// Waits until no import of this image is running; returns whether that is so.

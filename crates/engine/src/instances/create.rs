@@ -41,6 +41,7 @@ impl Instances {
         let (claims, inventory) = self.claims.choose_for_instance(id, &wants, &[])?;
         let _turn = self.journal.turns.take(id);
         let wanted = WantedOptions::of(&request);
+        let roms = self.roms(&request.roms, &claims)?;
         let life = Life {
             autostart: self.autostart_from_next_boot(request.life.autostart.clone()),
             ..request.life.clone()
@@ -51,6 +52,7 @@ impl Instances {
         let planned = self.plan_disks(&row.instance, &disks)?;
         row.instance.options = self.options(&row.instance, &image, wanted, &planned)?;
         row.instance.options.life = life;
+        row.instance.options.roms = roms;
         let operation = self.reserve(&mut row, &claims, &inventory, &planned.new)?;
         self.bring_up_or_undo(&operation, row, |cause| {
             self.undo_create(&operation, cause, self.journal.worker_wait())
@@ -97,7 +99,7 @@ impl Instances {
     fn cdrom_to_boot(&self, request: &CreateInstance) -> Result<StoredImage, Refusal> {
         let mut images = request.disks.iter().filter_map(|wish| match &wish.content {
             WantedContent::Cdrom(name) => Some(name),
-            WantedContent::New(_) | WantedContent::Volume(_) => None,
+            WantedContent::New(_) | WantedContent::Volume(_) | WantedContent::Block { .. } => None,
         });
         let Some(name) = images.next() else {
             return Err(Refusal::new(
@@ -253,7 +255,9 @@ impl Instances {
             )
         })?;
         self.reserve_network(&mut row.instance)?;
+        self.reserve_screen(&mut row.instance)?;
         self.volumes.expect_free(&row.instance, new_volumes)?;
+        self.expect_free_blocks(&row.instance)?;
         let id = row.instance.id;
         let operation = self.journal.open_operation(OperationKind::Create, id, |tx| {
             row.insert(tx)?;

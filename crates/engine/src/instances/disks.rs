@@ -1,5 +1,7 @@
 //! The disks of an instance besides its root disk.
 
+use std::path::Path;
+
 use image::NewVolume;
 use jiff::Timestamp;
 use model::{
@@ -7,6 +9,7 @@ use model::{
 };
 use uuid::Uuid;
 
+use super::blocks::{invalid, is_block};
 use super::{Instances, wrong_state};
 use crate::lock::lock;
 use crate::refusals;
@@ -30,6 +33,8 @@ pub struct Planned {
     pub disks: Vec<GuestDisk>,
     /// The volumes that are new.
     pub new: Vec<Volume>,
+    /// The serial numbers of the block devices without data.
+    pub blank: Vec<String>,
 }
 
 impl Instances {
@@ -39,11 +44,13 @@ impl Instances {
         instance: &Instance,
         wishes: &[DiskWish],
     ) -> Result<Planned, Refusal> {
-        let mut planned = Planned { disks: instance.options.disks.clone(), new: Vec::new() };
+        let disks = instance.options.disks.clone();
+        let mut planned = Planned { disks, ..Planned::default() };
         for wish in wishes {
             self.plan_disk(instance, wish, &mut planned)?;
         }
         expect_places(&planned.disks)?;
+        expect_mounts(&planned.disks)?;
         Ok(planned)
     }
 
@@ -57,31 +64,13 @@ impl Instances {
         if let WantedContent::Volume(key) = &wish.content {
             self.wanted_volume(key, taken)?;
         }
-        let serial = match (&wish.serial, &wish.content) {
-            (Some(serial), _) => {
-                check_serial(serial)?;
-                serial.clone()
-            }
-            (None, WantedContent::Volume(key)) => {
-                let name = self.volumes.find(key)?.0.name;
-                if is_serial(&name) && name != SEED { name } else { free_serial("disk", taken) }
-            }
-            (None, WantedContent::New(_)) => free_serial("disk", taken),
-            (None, WantedContent::Cdrom(_)) => free_serial("cd", taken),
-        };
-        if serial == SEED {
-            return Err(invalid(
-                format!("the serial number {SEED} is that of the disk for the first boot"),
-                "choose another serial number",
-            ));
-        }
-        if taken.iter().any(|disk| disk.serial == serial) {
-            return Err(invalid(
-                format!("two disks have the serial number {serial}"),
-                "give each disk its own, by which the guest finds it",
-            ));
-        }
+        let serial = self.wanted_serial(wish, taken)?;
         let content = match &wish.content {
+            WantedContent::Block { name, allow_data } => {
+                let wanted = self.wanted_block(name, *allow_data, wish, taken)?;
+                planned.blank.extend(wanted.is_blank.then(|| serial.clone()));
+                DiskContent::Block(wanted.block)
+            }
             WantedContent::Volume(key) => DiskContent::Volume(self.wanted_volume(key, taken)?),
             WantedContent::Cdrom(name) => DiskContent::Cdrom(self.cdrom_image(name)?.id),
             WantedContent::New(file) => {
@@ -111,6 +100,36 @@ impl Instances {
         }
         planned.disks.push(GuestDisk { content, bus, serial, read_only, mount_path });
         Ok(())
+    }
+
+    /// The serial number of a disk.
+    fn wanted_serial(&self, wish: &DiskWish, taken: &[GuestDisk]) -> Result<String, Refusal> {
+        let serial = match (&wish.serial, &wish.content) {
+            (Some(serial), _) => {
+                check_serial(serial)?;
+                serial.clone()
+            }
+            (None, WantedContent::Volume(key)) => {
+                let name = self.volumes.find(key)?.0.name;
+                if is_serial(&name) && name != SEED { name } else { free_serial("disk", taken) }
+            }
+            (None, WantedContent::Block { name, .. }) => block_serial(name.as_ref(), taken),
+            (None, WantedContent::New(_)) => free_serial("disk", taken),
+            (None, WantedContent::Cdrom(_)) => free_serial("cd", taken),
+        };
+        if serial == SEED {
+            return Err(invalid(
+                format!("the serial number {SEED} is that of the disk for the first boot"),
+                "choose another serial number",
+            ));
+        }
+        if taken.iter().any(|disk| disk.serial == serial) {
+            return Err(invalid(
+                format!("two disks have the serial number {serial}"),
+                "give each disk its own, by which the guest finds it",
+            ));
+        }
+        Ok(serial)
     }
 
     /// This name for a volume, or with a number if a disk that was detached has it.
@@ -155,9 +174,11 @@ impl Instances {
     /// The files of an instance's disks, for the launcher.
     pub(super) fn disk_files(&self, row: &StoredInstance) -> Result<Vec<DiskFile>, Refusal> {
         let file = |disk: &GuestDisk| -> Result<DiskFile, Refusal> {
-            let (path, format) = match disk.content {
-                DiskContent::Cdrom(id) => (self.images.paths(id).disk, DiskFormat::Raw),
+            let (path, format) = match &disk.content {
+                DiskContent::Block(block) => return self.block_file(disk, block),
+                DiskContent::Cdrom(id) => (self.images.paths(*id).disk, DiskFormat::Raw),
                 DiskContent::Volume(id) => {
+                    let id = *id;
                     let volume = self.store.read(|from| Volume::by_id(from, id))?;
                     let volume = volume.ok_or_else(|| {
                         refusals::no_such("volume", &id.to_string(), "handover volume list")
@@ -166,7 +187,7 @@ impl Instances {
                     (self.volumes.path(id), volume.format)
                 }
             };
-            Ok(DiskFile { disk: disk.clone(), path, format })
+            Ok(DiskFile { disk: disk.clone(), path, format, block: None })
         };
         row.instance.options.disks.iter().map(file).collect()
     }
@@ -174,7 +195,7 @@ impl Instances {
     /// Which of the disks are empty, so that a guest may make a file system on them without losing data.
     pub(super) fn empty_disks(&self, planned: &Planned) -> Result<Vec<bool>, Refusal> {
         let is_empty = |disk: &GuestDisk| -> Result<bool, Refusal> {
-            let Some(id) = disk.volume() else { return Ok(false) };
+            let Some(id) = disk.volume() else { return Ok(planned.blank.contains(&disk.serial)) };
             if planned.new.iter().any(|volume| volume.id == id) {
                 return Ok(true);
             }
@@ -197,6 +218,7 @@ impl Instances {
         let _allocation = lock(&self.journal.allocation);
         row.instance.options.disks = planned.disks;
         self.volumes.expect_free(&row.instance, &planned.new)?;
+        self.expect_free_blocks(&row.instance)?;
         self.store.write(Durability::Power, |tx| {
             planned.new.iter().try_for_each(|volume| volume.insert(tx))?;
             row.update_settings(tx)
@@ -207,7 +229,7 @@ impl Instances {
     }
 
     /// Takes a disk from a stopped instance: a volume by its name or id, any disk by its serial number, a CD-ROM by the name
-    /// of its image. A volume keeps its data, and is no longer deleted with the instance.
+    /// of its image, a block device by its name. A volume keeps its data, and is no longer deleted with the instance.
     ///
     /// # Errors
     /// `not_found`; `invalid_state` if it is not stopped.
@@ -221,6 +243,14 @@ impl Instances {
     /// As [`detach`](Self::detach).
     pub fn eject(&self, key: &str, cdrom: &str) -> Result<Instance, Refusal> {
         self.take_disk(key, cdrom, GuestDisk::is_cdrom)
+    }
+
+    /// Takes a block device from a stopped instance, by its serial number, name or path.
+    ///
+    /// # Errors
+    /// As [`detach`](Self::detach).
+    pub fn detach_block(&self, key: &str, block: &str) -> Result<Instance, Refusal> {
+        self.take_disk(key, block, |disk| disk.block().is_some())
     }
 
     fn take_disk(
@@ -241,9 +271,14 @@ impl Instances {
         let by_volume = disks
             .iter()
             .position(|one| is_meant(one) && volume.is_some() && one.volume() == volume);
-        let by_image = || disks.iter().position(|one| image.is_some() && one.image() == image);
+        let by_image = || {
+            let mut disks = disks.iter();
+            disks.position(|one| is_meant(one) && image.is_some() && one.image() == image)
+        };
         let by_serial = || disks.iter().position(|one| is_meant(one) && one.serial == disk);
-        let Some(position) = by_volume.or_else(by_image).or_else(by_serial) else {
+        let by_block = || disks.iter().position(|one| is_meant(one) && is_block(one, disk));
+        let position = by_volume.or_else(by_image).or_else(by_serial).or_else(by_block);
+        let Some(position) = position else {
             let name = &row.instance.name;
             return Err(Refusal::new(
                 Code::NotFound,
@@ -291,6 +326,16 @@ fn new_volume(instance: &Instance, name: String, file: NewVolume) -> Volume {
     }
 }
 
+/// The serial number of a block device, if none is asked for: its name, if that can be one.
+fn block_serial(path: &Path, taken: &[GuestDisk]) -> String {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_free = |name: &str| taken.iter().all(|disk| disk.serial != name);
+    if is_serial(name) && name != SEED && is_free(name) {
+        return name.to_owned();
+    }
+    free_serial("disk", taken)
+}
+
 /// The first of `disk1`, `disk2`, ... that no disk has.
 fn free_serial(prefix: &str, taken: &[GuestDisk]) -> String {
     let serials = (1..=taken.len() + 1).map(|number| format!("{prefix}{number}"));
@@ -319,6 +364,21 @@ fn expect_places(disks: &[GuestDisk]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Checks that no two disks are mounted at the same directory.
+fn expect_mounts(disks: &[GuestDisk]) -> Result<(), Refusal> {
+    let mut paths = std::collections::BTreeSet::new();
+    for path in disks.iter().filter_map(|disk| disk.mount_path.as_deref()) {
+        let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        if !paths.insert(parts) {
+            return Err(invalid(
+                format!("two disks are to be mounted at {path}"),
+                "give each disk a directory of its own",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Checks a path at which a guest mounts a disk.
 fn check_mount_path(path: &str) -> Result<(), Refusal> {
     let is_odd = |c: char| c.is_control() || c.is_whitespace();
@@ -330,10 +390,6 @@ fn check_mount_path(path: &str) -> Result<(), Refusal> {
         format!("{path:?} is not a directory at which a guest can mount a disk"),
         "use an absolute path without spaces, such as /data",
     ))
-}
-
-fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-    Refusal::new(Code::InvalidRequest, message, remedy)
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ pub fn seed(
     check_user_data(user_data)?;
     let hostname = wanted.hostname.clone().unwrap_or_else(|| instance.name.clone());
     check_hostname(&hostname)?;
+    let password = wanted.password_hash.as_deref();
+    password.map_or(Ok(()), model::check_password_hash)?;
     let host_key = if keys.is_empty() { None } else { Some(HostKey::generate()?) };
     let meta_data = json!({
         "instance-id": instance.id.to_string(),
@@ -81,7 +83,7 @@ pub fn seed(
     Ok(Some(Seed {
         // JSON is YAML.
         meta_data: format!("{meta_data:#}\n"),
-        vendor_data: vendor_data(host_key.as_ref(), mounts),
+        vendor_data: vendor_data(host_key.as_ref(), password, mounts),
         user_data: user_data.to_owned(),
         hostname,
         host_key: host_key.map(|key| key.public),
@@ -89,14 +91,21 @@ pub fn seed(
 }
 
 /// What Handover sets: root may log in with the keys too, because the name of an image's usual user is not known here; the
-/// host key is the one that `handover instance ssh` expects; disks are mounted.
-fn vendor_data(host_key: Option<&HostKey>, mounts: &Mounts) -> String {
+/// host key is the one that `handover instance ssh` expects; disks are mounted. A password is a hash, for the console and the
+/// screen only.
+fn vendor_data(host_key: Option<&HostKey>, password: Option<&str>, mounts: &Mounts) -> String {
     let mut config = serde_json::Map::new();
     if let Some(HostKey { private, public }) = host_key {
         config.insert("disable_root".into(), json!(false));
         config.insert("ssh_deletekeys".into(), json!(true));
         let keys = json!({"ed25519_private": private, "ed25519_public": public});
         config.insert("ssh_keys".into(), keys);
+    }
+    if let Some(hash) = password {
+        // cloud-init takes a text that looks like a hash for one (cc_set_passwords.py, `_is_hashed`).
+        config.insert("password".into(), json!(hash));
+        config.insert("chpasswd".into(), json!({"expire": false}));
+        config.insert("ssh_pwauth".into(), json!(false));
     }
     for (name, list) in [("fs_setup", &mounts.file_systems), ("mounts", &mounts.mounts)] {
         if !list.is_empty() {

@@ -1,5 +1,7 @@
 //! Instances and their life cycle: each verb is an operation in the journal.
 
+mod agent;
+mod blocks;
 mod bring_up;
 mod create;
 mod delete;
@@ -10,6 +12,8 @@ mod options;
 mod pause;
 mod read;
 mod recover;
+mod roms;
+mod screen;
 mod settings;
 mod start;
 mod stop;
@@ -25,6 +29,7 @@ use model::{
 };
 
 use crate::claims::Claims;
+use crate::guest_agent::Sessions;
 use crate::hardware::Hardware;
 use crate::images::Images;
 use crate::journal::{Journal, StepError};
@@ -33,7 +38,9 @@ use crate::store::{Durability, OpenOperation, Store, StoredClaim, StoredImage, S
 use crate::volumes::Volumes;
 use crate::{Config, InstanceState, MachineStep, Outcome};
 
+pub use agent::GuestProcess;
 pub use networks::SSH_PORTS;
+pub use screen::ScreenAccess;
 use supervise::Supervision;
 pub use supervise::{Blocked, Restarts};
 
@@ -53,6 +60,7 @@ pub struct Instances {
     /// The runs of machines that a thread watches.
     watched: Mutex<Vec<MachineHandle>>,
     supervision: Supervision,
+    agents: Sessions,
 }
 
 impl Instances {
@@ -78,6 +86,7 @@ impl Instances {
             config,
             watched: Mutex::default(),
             supervision: Supervision::default(),
+            agents: Sessions::default(),
         })
     }
 

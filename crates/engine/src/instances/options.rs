@@ -1,11 +1,11 @@
 //! The options of a new machine: firmware, network cards (see [`networks`](super::networks)), other disks, seed.
 
 use model::{
-    Code, Cpu, Display, Firmware, HugePagesUse, LaunchError, Life, MachineOptions, Refusal,
+    Code, Cpu, Display, Firmware, HugePagesUse, LaunchError, Life, MachineOptions, Refusal, Secret,
 };
 
 use super::disks::Planned;
-use super::{Instances, first_boot};
+use super::{Instances, first_boot, screen};
 use crate::refusals;
 use crate::store::StoredImage;
 use crate::{CreateInstance, FirstBoot, Instance, NetworkWish};
@@ -16,6 +16,7 @@ pub struct WantedOptions {
     firmware: Option<Firmware>,
     cpu: Cpu,
     display: Option<Display>,
+    display_password: Option<Secret>,
     tpm: bool,
     huge_pages: HugePagesUse,
     network: NetworkWish,
@@ -28,6 +29,7 @@ impl WantedOptions {
             firmware: request.firmware,
             cpu: request.cpu,
             display: request.display,
+            display_password: request.display_password.clone(),
             tpm: request.tpm,
             huge_pages: request.huge_pages,
             network: request.network.clone(),
@@ -46,8 +48,17 @@ impl Instances {
         wanted: WantedOptions,
         planned: &Planned,
     ) -> Result<MachineOptions, Refusal> {
-        let WantedOptions { firmware, cpu, display, tpm, huge_pages, network, first_boot } = wanted;
-        display.map_or(Ok(()), expect_video_memory)?;
+        let WantedOptions {
+            firmware,
+            cpu,
+            display,
+            display_password,
+            tpm,
+            huge_pages,
+            network,
+            first_boot,
+        } = wanted;
+        let display_password = screen::checked(display, display_password)?;
         let mounts = first_boot::mounts(&planned.disks, &self.empty_disks(planned)?);
         let seed = first_boot::seed(instance, &first_boot, &mounts)?;
         let wants_ssh = !first_boot.ssh_keys.is_empty();
@@ -59,7 +70,10 @@ impl Instances {
             cards,
             disks: planned.disks.clone(),
             display,
+            display_password,
             tpm,
+            agent: true,
+            roms: Vec::new(),
             is_without_root: instance.options.is_without_root,
             seed,
             cpu,
@@ -90,13 +104,13 @@ impl Instances {
     ) -> Result<(), Refusal> {
         let launcher = self.launcher(hypervisor)?;
         let without_network = MachineOptions { cards: Vec::new(), ..options.clone() };
-        let without_tpm = MachineOptions { tpm: false, ..without_network.clone() };
+        let bare = MachineOptions { tpm: false, display: None, ..without_network.clone() };
         let refusal = |error: &LaunchError, instead: &str| {
             let mut refusal = refusals::launch_failed(error);
             refusal.remedy = format!("{}{instead}", refusal.remedy);
             refusal
         };
-        launcher.check(&without_tpm).map_err(|error| {
+        launcher.check(&bare).map_err(|error| {
             let bios = "; or create the instance with the BIOS (`--firmware bios`), if its image boots with it";
             refusal(&error, if usual_firmware { bios } else { "" })
         })?;
@@ -120,19 +134,6 @@ fn expect_tables(options: &MachineOptions, has_kernel: bool) -> Result<(), Refus
         "a machine whose kernel the BIOS loads directly cannot have a TPM: QEMU would place the initial RAM disk over the \
          tables by which a guest finds it",
         "create the instance from a disk image",
-    ))
-}
-
-/// Refuses an amount of memory that no graphics adapter has.
-fn expect_video_memory(display: Display) -> Result<(), Refusal> {
-    let Some(memory) = display.video_memory else { return Ok(()) };
-    if memory.is_power_of_two() && Display::VIDEO_MEMORY.contains(&memory) {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        Code::InvalidSize,
-        format!("a screen cannot have {} of memory", model::shown::bytes(memory)),
-        "ask for a power of two from 1MB to 512MB, such as 32MB",
     ))
 }
 

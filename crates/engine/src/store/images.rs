@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::{json, run, signed, text, to_json, to_word, word};
+use super::{json, optional_text, run, signed, text, to_json, to_word, word};
 use crate::{Image, ImageStatus};
 
 /// An image as stored.
@@ -13,6 +13,8 @@ pub struct StoredImage {
     pub image: Image,
     pub has_initrd: bool,
     pub virtual_size: Option<u64>,
+    /// The image that it is a layer over.
+    pub base: Option<Uuid>,
 }
 
 impl StoredImage {
@@ -20,8 +22,8 @@ impl StoredImage {
         let image = &self.image;
         run(
             to,
-            "INSERT INTO images (id, name, status, digest, disk_format, has_kernel, has_initrd, cmdline, tags, created_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO images (id, name, status, digest, disk_format, has_kernel, has_initrd, cmdline, tags, created_at, base)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 self.id.to_string(),
                 image.name,
@@ -33,6 +35,7 @@ impl StoredImage {
                 image.cmdline,
                 to_json(&image.tags)?,
                 image.created_at.to_string(),
+                self.base.map(|id| id.to_string()),
             ],
         )?;
         Ok(())
@@ -93,6 +96,7 @@ impl StoredImage {
             id: text(row, "id")?,
             has_initrd: row.get("has_initrd")?,
             virtual_size: unsigned(row.get("virtual_size")?),
+            base: optional_text(row, "base")?,
             image: Image {
                 name: row.get("name")?,
                 digest: row.get("digest")?,

@@ -23,7 +23,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{Code, Refusal};
+use model::Refusal;
 use own_files::{Existing, STATE_DIR, claim, expect_ours, make_dir};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;

@@ -151,6 +151,10 @@ CREATE TABLE volumes (
 ) STRICT;
 CREATE INDEX volumes_by_instance ON volumes (made_with);
 ",
+    // Images that are layers over others.
+    "
+ALTER TABLE images ADD COLUMN base TEXT;
+",
 ];
 
 #[cfg(test)]
@@ -161,12 +165,13 @@ mod tests {
 
     /// A migration that was released must never change: files that it was applied to would differ from others of the same
     /// version. Append a new one, and its name here.
-    const FROZEN: [&str; 5] = [
+    const FROZEN: [&str; 6] = [
         "b34ff4db-1bb9-5d1d-a96b-7a0664f301dd",
         "e35e2481-d78c-52ae-933b-13ca2250bdb1",
         "b76e13e9-78fa-5d1b-897f-68918c9f1cd9",
         "474500e4-f53d-521a-9760-d23ab163875a",
         "230dd7c7-205b-5f25-bda0-b91b69441d00",
+        "afcb0849-5f5a-5da7-9799-2d28bad6a0ca",
     ];
 
     #[test]

@@ -58,6 +58,12 @@ impl Volume {
         run(to, "UPDATE volumes SET made_with = NULL WHERE id = ?", [id.to_string()]).map(drop)
     }
 
+    /// Writes its size.
+    pub(crate) fn update_size(&self, to: &Connection) -> rusqlite::Result<()> {
+        let (size, id) = (signed(self.size), self.id.to_string());
+        run(to, "UPDATE volumes SET size = ? WHERE id = ?", params![size, id]).map(drop)
+    }
+
     pub(crate) fn delete(from: &Connection, id: Uuid) -> rusqlite::Result<()> {
         run(from, "DELETE FROM volumes WHERE id = ?", [id.to_string()]).map(drop)
     }

@@ -1,14 +1,18 @@
 //! Volumes: disks of their own, which outlast the machines that have them.
 
+mod grow;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use image::{Budget, NewVolume};
+use image::{Budget, Cancel, NewVolume};
 use jiff::Timestamp;
 use model::{Code, Disk, DiskFormat, Refusal, check_volume_name, shown};
 use uuid::Uuid;
 
+use crate::images::tool;
 use crate::journal::Journal;
 use crate::lock::lock;
 use crate::refusals;
@@ -38,27 +42,27 @@ impl Volumes {
         config: &Config,
     ) -> Arc<Self> {
         let budget = Budget::new(disk, config.image_limits);
-        let files = image::Volumes::new(config.state_dir.join("volumes"), budget);
+        let files = image::Volumes::new(config.state_dir.join("volumes"), budget, tool(config));
         Arc::new(Self { store: store.clone(), journal: journal.clone(), files })
     }
 
     /// Ends what was interrupted while volumes were made or deleted. Returns notes: files that no volume has, which stay,
     /// and why something could not be done.
     pub(crate) fn recover(&self) -> Result<Vec<String>, Refusal> {
-        let known = self.store.read(Volume::all)?;
-        let known: BTreeSet<Uuid> = known.into_iter().map(|volume| volume.id).collect();
-        Ok(match self.files.sweep(&known) {
-            Err(error) => vec![error.to_string()],
-            Ok(unknown) => unknown
-                .iter()
-                .map(|path| {
-                    format!(
-                        "{} has the data of a volume that is not recorded, as after a restored backup; it stays until you remove it",
-                        path.display()
-                    )
-                })
-                .collect(),
-        })
+        let volumes = self.store.read(Volume::all)?;
+        let known: BTreeSet<Uuid> = volumes.iter().map(|volume| volume.id).collect();
+        let unknown = match self.files.sweep(&known) {
+            Err(error) => return Ok(vec![error.to_string()]),
+            Ok(unknown) => unknown,
+        };
+        let mut notes = self.settle(&volumes)?;
+        notes.extend(unknown.iter().map(|path| {
+            format!(
+                "{} has the data of a volume that is not recorded, as after a restored backup; it stays until you remove it",
+                path.display()
+            )
+        }));
+        Ok(notes)
     }
 
     /// Creates a volume.
@@ -66,6 +70,32 @@ impl Volumes {
     /// # Errors
     /// `invalid_name`, `invalid_size`, `already_exists`, `insufficient_resources`.
     pub fn create(&self, wanted: CreateVolume) -> Result<Volume, Refusal> {
+        self.create_by(wanted, |volume| self.make(std::slice::from_ref(volume)))
+    }
+
+    /// Creates a volume with an ext4 file system that has the files of an archive (`.tar.gz`).
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); `invalid_request` if the archive is not accepted, `hypervisor_missing` without mke2fs.
+    pub fn create_from_archive(
+        &self,
+        wanted: CreateVolume,
+        archive: File,
+    ) -> Result<Volume, Refusal> {
+        self.create_by(wanted, |volume| {
+            let Volume { size, format, allocated: allocate, .. } = *volume;
+            let new = NewVolume { size, format, allocate };
+            let cancel = Cancel::default();
+            self.files.create_from_archive(volume.id, new, archive, &cancel)?;
+            Ok(MadeFiles { files: &self.files, ids: vec![volume.id] })
+        })
+    }
+
+    fn create_by<'a>(
+        &'a self,
+        wanted: CreateVolume,
+        make: impl FnOnce(&Volume) -> Result<MadeFiles<'a>, Refusal>,
+    ) -> Result<Volume, Refusal> {
         check_volume_name(&wanted.name)?;
         let file = checked(wanted.file)?;
         let volume = Volume {
@@ -79,7 +109,7 @@ impl Volumes {
             tags: wanted.tags,
         };
         self.expect_new(&volume)?;
-        let made = self.make(std::slice::from_ref(&volume))?;
+        let made = make(&volume)?;
         let _allocation = lock(&self.journal.allocation);
         self.expect_new(&volume)?;
         self.store.write(Durability::Power, |tx| volume.insert(tx))?;

@@ -167,6 +167,7 @@ impl World {
         let config = Config {
             state_dir: self.state_dir(),
             image_dirs: vec![self.dir.path().to_owned()],
+            block_dirs: Vec::new(),
             image_limits: engine::ImageLimits::default(),
             machine_uids: 200_000..200_010,
             shutdown_grace: Duration::from_secs(1),

@@ -84,6 +84,7 @@ impl Rig {
         Config {
             state_dir: self.dir.path().join("state"),
             image_dirs: vec![self.dir.path().to_owned()],
+            block_dirs: vec![sim::BLOCKS.into()],
             image_limits: self.image_limits,
             machine_uids: 200_000..200_100,
             shutdown_grace: Duration::from_secs(1),

@@ -22,21 +22,42 @@ pub fn holders(root: &Root, disks: &[Disk]) -> Vec<Holder> {
         let mut used_as = |kind: HolderKind, user: String| {
             holders.push(super::unowned(disk.address, kind, user, disk.path()));
         };
-        for at in mounts.of(disk) {
+        for at in mounts.of(disk.number, &disk.path()) {
             used_as(HolderKind::Mount, format!("mounted at {at}"));
         }
         if swaps.contains(&disk.path()) {
             used_as(HolderKind::Swap, "swap space".into());
         }
-        // Device mapper, RAID and others link the disks that they use (`bd_link_disk_holder` in block/holder.c).
-        let above = root.names(&format!("sys/class/block/{}/holders", disk.name));
-        for upper in above.unwrap_or_default() {
-            used_as(HolderKind::Volume, built(root, &upper));
+        for user in above(root, &disk.name) {
+            used_as(HolderKind::Volume, user);
         }
     }
     let unexplained = unexplained(root, disks, &holders);
     holders.extend(unexplained);
     holders
+}
+
+/// Who uses these block devices, in words, each with the device's name: `sda1 is mounted at /srv`.
+pub fn block_users(root: &Root, devices: &[(String, Number)]) -> Vec<String> {
+    let mounts = Mounts::read(root);
+    let swaps = swaps(root);
+    let mut users = Vec::new();
+    for (name, number) in devices {
+        let path = format!("/dev/{}", name.replace('!', "/"));
+        users.extend(mounts.of(*number, &path).map(|at| format!("{name} is mounted at {at}")));
+        if swaps.contains(&path) {
+            users.push(format!("{name} is swap space"));
+        }
+        users.extend(above(root, name).into_iter().map(|user| format!("{name} is {user}")));
+    }
+    users
+}
+
+/// What is built on a block device. Device mapper, RAID and others link the disks that they use (`bd_link_disk_holder` in
+/// block/holder.c).
+fn above(root: &Root, name: &str) -> Vec<String> {
+    let above = root.names(&format!("sys/class/block/{name}/holders"));
+    above.unwrap_or_default().iter().map(|upper| built(root, upper)).collect()
 }
 
 /// The disks in use without a visible user. ZFS pools and the further disks of btrfs claim a disk exclusively
@@ -107,9 +128,9 @@ impl Mounts {
 
     /// The mount points of a disk: by number, and by source, because file systems on several devices (btrfs) have their
     /// own number and name one of the devices.
-    fn of(&self, disk: &Disk) -> impl Iterator<Item = &String> {
-        let by_number = self.by_number.get(&disk.number);
-        let by_source = self.by_source.get(&disk.path());
+    fn of(&self, number: Number, path: &str) -> impl Iterator<Item = &String> {
+        let by_number = self.by_number.get(&number);
+        let by_source = self.by_source.get(path);
         let both: BTreeSet<usize> =
             by_number.into_iter().chain(by_source).flatten().copied().collect();
         both.into_iter().filter_map(|index| self.points.get(index))
@@ -136,10 +157,8 @@ mod tests {
         let table = "22 1 259:1 / /boot\\040efi rw - vfat /dev/nvme0n1p1 rw\n\
                      23 1 0:31 / /data rw shared:1 - btrfs /dev/nvme0n1p1 rw\nnonsense\n";
         let mounts = Mounts::parse(table);
-        let address = "0000:00:03.0".parse().unwrap();
-        let (name, number) = ("nvme0n1p1".into(), (259, 1));
-        let disk = Disk { address, name, number, partition: true };
-        assert_eq!(mounts.of(&disk).collect::<Vec<_>>(), ["/boot efi", "/data"]);
+        let of = mounts.of((259, 1), "/dev/nvme0n1p1");
+        assert_eq!(of.collect::<Vec<_>>(), ["/boot efi", "/data"]);
     }
 
     proptest! {

@@ -7,6 +7,7 @@ mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use disks::block_users;
 pub(crate) use processes::unit;
 
 use model::{Address, Group, Holder, HolderKind, HostError, Inventory, Mdev};

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Address, AsFound, Capacity, Checked, Disk, Holder, Host, HostError, HostLock, HostLockError,
-    HugePool, Inventory, Kind, LinkBaseline, Lock, Mac, Mark, MdevDefinition, Moment, NodeAccess,
-    Observed, Step, VfSettings,
+    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, Disk, Holder, Host,
+    HostError, HostLock, HostLockError, HugePool, Inventory, Kind, LinkBaseline, Lock, Mac, Mark,
+    MdevDefinition, Moment, NodeAccess, Observed, Step, VfSettings,
 };
 use rustix::fd::OwnedFd;
 use rustix::time::ClockId;
@@ -25,7 +25,7 @@ use crate::worker_pool::{
     Answer, Failure, Job, Missed, PoolConfig, Request, WorkerCommand, WorkerPool,
 };
 use crate::{
-    as_found, boot_list, capacity, disk, health, holders, host_lock, huge_pools, mdevctl,
+    as_found, block, boot_list, capacity, disk, health, holders, host_lock, huge_pools, mdevctl,
     neighbors, platform, problem, step,
 };
 use detail::Depth;
@@ -526,6 +526,21 @@ impl Host for LinuxHost {
 
     fn huge_pools(&self) -> Vec<HugePool> {
         huge_pools::read(&self.root)
+    }
+
+    fn block_device(&self, allowed: &[PathBuf], name: &str) -> Result<BlockDevice, BlockError> {
+        block::find(&self.root, allowed, name)
+    }
+
+    fn block_use(&self, device: &BlockDevice) -> Result<BlockUse, HostError> {
+        if self.working.is_none() {
+            return block::examine(&self.root, device);
+        }
+        let job = Job::ExamineBlock(device.clone());
+        match self.call(job.clone(), None, READING)? {
+            Answer::Block(found) => Ok(found),
+            other => Err(unexpected(&job, &other)),
+        }
     }
 
     fn capacity(&self) -> Result<Capacity, HostError> {

@@ -13,13 +13,14 @@ use crate::root::Root;
 /// The file in a recording with the host's programs; a line has a name, a path and a version, separated by tabs.
 pub const TOOLS_FILE: &str = "handover/tools";
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "qemu-system-x86_64",
     "qemu-system-aarch64",
     "qemu-kvm",
     "libvirtd",
     "virtqemud",
     "passt",
+    "swtpm",
     "podman",
     "cloud-hypervisor",
 ];
@@ -145,6 +146,7 @@ mod tests {
             ("QEMU emulator version 7.2.17 (Debian 1:7.2+dfsg-7+deb12u14)\nCopyright", "7.2.17"),
             ("libvirtd (libvirt) 9.0.0", "9.0.0"),
             ("podman version 4.3.1", "4.3.1"),
+            ("TPM emulator version 0.7.1, Copyright (c) 2014-2021 IBM Corp.", "0.7.1"),
             ("cloud-hypervisor v40.0", "40.0"),
         ];
         for (text, right) in said {

@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
 use model::{
-    Address, AsFound, Checked, Holder, HostError, LinkBaseline, Observed, Step, VfSettings,
+    Address, AsFound, BlockDevice, BlockUse, Checked, Holder, HostError, LinkBaseline, Observed,
+    Step, VfSettings,
 };
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -62,6 +63,8 @@ pub enum Job {
         /// The number of the virtual one.
         index: u16,
     },
+    /// Find the users of a block device, and what is on it.
+    ExamineBlock(BlockDevice),
 }
 
 impl Job {
@@ -83,6 +86,7 @@ impl Job {
             Self::ReadVf { parent, index } => {
                 format!("read the settings of virtual function {index} of {parent}")
             }
+            Self::ExamineBlock(device) => format!("examine {}", device.path.display()),
         }
     }
 }
@@ -117,6 +121,8 @@ pub enum Answer {
     Checked(Checked),
     /// The settings of the virtual function.
     Vf(VfSettings),
+    /// The use of the block device.
+    Block(BlockUse),
 }
 
 /// The result of a job.

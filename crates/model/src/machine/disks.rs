@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::DiskFormat;
+use super::{BlockFile, DiskFormat, HostBlock};
 use crate::{Code, Refusal};
 
 /// The longest serial number: what virtio, ATA and NVMe disks can show (VIRTIO 1.2, 5.2.6.1; ATA8-ACS, 7.16.7.10).
@@ -28,13 +28,15 @@ pub struct GuestDisk {
 }
 
 /// The content of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DiskContent {
     /// A volume.
     Volume(Uuid),
     /// An image, as a CD-ROM.
     Cdrom(Uuid),
+    /// A block device of the host.
+    Block(HostBlock),
 }
 
 impl GuestDisk {
@@ -49,7 +51,7 @@ impl GuestDisk {
     pub const fn volume(&self) -> Option<Uuid> {
         match self.content {
             DiskContent::Volume(id) => Some(id),
-            DiskContent::Cdrom(_) => None,
+            DiskContent::Cdrom(_) | DiskContent::Block(_) => None,
         }
     }
 
@@ -58,7 +60,16 @@ impl GuestDisk {
     pub const fn image(&self) -> Option<Uuid> {
         match self.content {
             DiskContent::Cdrom(id) => Some(id),
-            DiskContent::Volume(_) => None,
+            DiskContent::Volume(_) | DiskContent::Block(_) => None,
+        }
+    }
+
+    /// The block device of the host, if it is one.
+    #[must_use]
+    pub const fn block(&self) -> Option<&HostBlock> {
+        match &self.content {
+            DiskContent::Block(block) => Some(block),
+            DiskContent::Volume(_) | DiskContent::Cdrom(_) => None,
         }
     }
 
@@ -144,6 +155,9 @@ pub struct DiskFile {
     pub path: PathBuf,
     /// The file's format.
     pub format: DiskFormat,
+    /// If it is a block device of the host: which one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<BlockFile>,
 }
 
 #[cfg(test)]

@@ -2,15 +2,18 @@
 //!
 //! A [`MachineSpec`] describes the machine independently of the VMM: each launcher translates it.
 
+mod block;
 mod cpu;
 mod disks;
 mod display;
 mod execution;
+mod forward;
 mod huge_pages;
 mod life;
 mod network;
 mod options;
 mod passt;
+mod rom;
 mod usage;
 
 use std::path::PathBuf;
@@ -20,15 +23,21 @@ use uuid::Uuid;
 
 use crate::{Address, Assembly, Part, Partition};
 
+pub use block::{
+    BlockDevice, BlockError, BlockFile, BlockNumber, BlockUse, HostBlock, block_has_data,
+    block_in_use, check_block_name,
+};
 pub use cpu::{Cpu, GuestOs, Topology};
 pub use disks::{DiskBus, DiskContent, DiskFile, GuestDisk, check_serial, is_serial};
-pub use display::{Display, DisplayProtocol};
+pub use display::{Display, DisplayProtocol, Secret};
 pub use execution::{Execution, Halt};
+pub use forward::{Forward, ForwardError, Protocol};
 pub use huge_pages::{HugeMemory, HugePagesUse, HugePool};
 pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, RestartPolicy};
 pub use network::{CardLink, NetworkCard, check_interface_name};
-pub use options::{Firmware, Forward, ForwardError, MachineOptions, Protocol, Seed};
+pub use options::{Firmware, MachineOptions, Seed};
 pub use passt::PasstKind;
+pub use rom::{Rom, check_rom};
 pub use usage::{DiskUsage, NetworkUsage, Usage};
 
 /// A machine to start.
@@ -165,6 +174,11 @@ impl GuestSlot {
     #[must_use]
     pub fn for_assembly(assembly: &Assembly) -> Self {
         Self::place(assembly.guests().map(|member| member.address))
+    }
+
+    /// The host's functions in it.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> {
+        self.functions.iter().filter_map(|function| function.source.function())
     }
 
     /// The slot for a part of a claim.

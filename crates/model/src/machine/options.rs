@@ -1,12 +1,10 @@
 //! What a machine has besides processors, memory, its root disk and devices: firmware, network cards, other disks, a seed.
 
-use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cpu, Display, GuestDisk, HugePagesUse, Life, NetworkCard};
+use super::{Cpu, Display, Forward, GuestDisk, HugePagesUse, Life, NetworkCard, Rom, Secret};
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +20,16 @@ pub struct MachineOptions {
     pub is_without_root: bool,
     /// Its screen, if any.
     pub display: Option<Display>,
+    /// The password of viewers that reach the screen by its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_password: Option<Secret>,
     /// Whether it has a TPM 2.0, which swtpm emulates.
     pub tpm: bool,
+    /// Whether it has a port for an agent in the guest. Machines of earlier versions have none.
+    pub agent: bool,
+    /// The ROMs of devices that are not the devices' own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roms: Vec<Rom>,
     /// The seed for the first boot, if any.
     pub seed: Option<Seed>,
     /// Its processors, besides their number.
@@ -44,6 +50,12 @@ impl MachineOptions {
     #[must_use]
     pub fn has_user_network(&self) -> bool {
         self.user_cards().next().is_some()
+    }
+
+    /// The address on which the screen listens, if it does.
+    #[must_use]
+    pub fn screen(&self) -> Option<SocketAddr> {
+        self.display.and_then(|display| display.listen)
     }
 
     /// The forwarded ports of all cards.
@@ -80,112 +92,6 @@ impl Firmware {
     }
 }
 
-/// A forwarded port, written `[ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Forward {
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The host's address that is listened on; loopback unless another was asked for.
-    pub address: IpAddr,
-    /// The host's port.
-    pub host_port: u16,
-    /// The guest's port.
-    pub guest_port: u16,
-}
-
-/// A protocol with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Protocol {
-    /// Its name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
-
-impl Forward {
-    /// Whether it leads to the guest's SSH server, at its usual port.
-    #[must_use]
-    pub fn is_ssh(&self) -> bool {
-        self.protocol == Protocol::Tcp && self.guest_port == 22
-    }
-
-    /// Whether both cannot be listened on at once: the same protocol and port, and the same address or all addresses.
-    #[must_use]
-    pub fn collides(&self, other: &Self) -> bool {
-        let addresses = [self.address, other.address];
-        let everywhere = addresses.iter().any(IpAddr::is_unspecified);
-        self.protocol == other.protocol
-            && self.host_port == other.host_port
-            && (everywhere || self.address == other.address)
-    }
-}
-
-/// The text is not a forwarded port.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a forwarded port such as 2222:22, 127.0.0.1:8080:80 or 5353:53/udp")]
-pub struct ForwardError(String);
-
-impl FromStr for Forward {
-    type Err = ForwardError;
-
-    fn from_str(text: &str) -> Result<Self, ForwardError> {
-        let read = || {
-            let (ports, protocol) = match text.split_once('/') {
-                None => (text, Protocol::Tcp),
-                Some((ports, "tcp")) => (ports, Protocol::Tcp),
-                Some((ports, "udp")) => (ports, Protocol::Udp),
-                Some(_) => return None,
-            };
-            let (rest, guest) = ports.rsplit_once(':')?;
-            let (address, host) = rest.rsplit_once(':').unwrap_or(("127.0.0.1", rest));
-            let address = address
-                .strip_prefix('[')
-                .and_then(|text| text.strip_suffix(']'))
-                .unwrap_or(address);
-            let port = |text: &str| {
-                let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-                text.parse::<u16>().ok().filter(|port| digits && *port > 0)
-            };
-            let address: IpAddr = address.parse().ok()?;
-            let no_one = match address {
-                IpAddr::V4(address) => address.is_broadcast(),
-                IpAddr::V6(address) => address.to_ipv4_mapped().is_some(),
-            };
-            if no_one || address.is_multicast() {
-                return None;
-            }
-            Some(Self { protocol, address, host_port: port(host)?, guest_port: port(guest)? })
-        };
-        read().ok_or_else(|| ForwardError(text.into()))
-    }
-}
-
-impl fmt::Display for Forward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { protocol, address, host_port, guest_port } = self;
-        match address {
-            IpAddr::V4(address) => {
-                write!(f, "{address}:{host_port}:{guest_port}/{}", protocol.as_str())
-            }
-            IpAddr::V6(address) => {
-                write!(f, "[{address}]:{host_port}:{guest_port}/{}", protocol.as_str())
-            }
-        }
-    }
-}
-
 /// What configures the guest at its first boot, in the files of cloud-init's NoCloud data source: a small disk named
 /// `cidata` (<https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html>).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,54 +113,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forward_is_read_as_it_is_written() {
-        for (text, shown) in [
-            ("2222:22", "127.0.0.1:2222:22/tcp"),
-            ("0.0.0.0:80:8080", "0.0.0.0:80:8080/tcp"),
-            ("5353:53/udp", "127.0.0.1:5353:53/udp"),
-            ("[::1]:2222:22/tcp", "[::1]:2222:22/tcp"),
-        ] {
-            let forward: Forward = text.parse().unwrap();
-            assert_eq!(forward.to_string(), shown);
-            assert_eq!(shown.parse::<Forward>(), Ok(forward));
-        }
-        for wrong in [
-            "",
-            "22",
-            "0:22",
-            "22:0",
-            "a:22",
-            "22:22/icmp",
-            "host:22:22",
-            "+1:22",
-            "70000:22",
-            "22:22/tcp/udp",
-            "224.0.0.1:22:22",
-            "255.255.255.255:22:22",
-            "[::ffff:127.0.0.1]:22:22",
-        ] {
-            assert!(wrong.parse::<Forward>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn two_forwards_collide_on_one_address_or_all() {
-        let collide = |a: &str, b: &str| {
-            a.parse::<Forward>().unwrap().collides(&b.parse::<Forward>().unwrap())
-        };
-        assert!(collide("2222:22", "2222:80"));
-        assert!(collide("0.0.0.0:2222:22", "2222:22"));
-        assert!(!collide("2222:22", "127.0.0.2:2222:22"));
-        assert!(!collide("2222:22", "2222:22/udp"));
-        assert!(!collide("2222:22", "2223:22"));
-    }
-
-    #[test]
     fn machines_of_earlier_versions_have_a_bios_and_no_network() {
         let options: MachineOptions = serde_json::from_str("{}").unwrap();
         assert_eq!(options, MachineOptions::default());
         assert_eq!(options.firmware, Firmware::Bios);
-        assert!(!options.has_user_network() && !options.tpm);
+        assert!(!options.has_user_network() && !options.tpm && !options.agent);
     }
 
     #[test]

@@ -18,8 +18,8 @@ use model::{
     CardLinks, LinkError, LoopbackFilter, MachineHandle, MachineRun, OpenCard, VmmProcess,
 };
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::fs::{FileType, Mode, OFlags, major, minor};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use crate::process::{
@@ -47,6 +47,10 @@ enum Failure {
     Helper(String, String),
     #[error("cannot open {0:?}: {1}")]
     File(PathBuf, #[source] io::Error),
+    #[error("{0:?} is in use by this host or another machine")]
+    Busy(PathBuf),
+    #[error("{0:?} is another device now")]
+    OtherDevice(PathBuf),
     #[error(
         "cannot keep the guest from this host's loopback, as this version of passt requires: {0}"
     )]
@@ -155,7 +159,11 @@ fn prepare<'a>(
         report(&format!("cannot raise the limit of open files: {error}"));
     }
     let run = RunDir::of(&order.run_dir, order.id);
-    let sockets = [(run.control(), &order.control_args), (run.console(), &order.console_args)];
+    let sockets = [
+        (run.control(), &order.control_args),
+        (run.console(), &order.console_args),
+        (run.agent(), &order.agent_args),
+    ];
     let used = sockets.iter().filter(|(_, args)| !args.is_empty());
     let listeners: io::Result<_> =
         used.map(|(path, args)| Ok((listen(path)?, args.as_slice()))).collect();
@@ -182,12 +190,24 @@ fn card_args(card: &HostCard, open: &OpenCard) -> Vec<String> {
     }
 }
 
-/// Opens a file for the VMM.
+/// Opens a file for the VMM. A block device is opened exclusively: while the VMM has it, the host can neither mount it nor use it
+/// otherwise.
 fn open(file: &OpenFile) -> Result<OwnedFd, Failure> {
     let access = if file.writable { OFlags::RDWR } else { OFlags::RDONLY };
-    let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(&file.path, flags, Mode::empty())
-        .map_err(|error| Failure::File(file.path.clone(), error.into()))
+    let kind = if file.block.is_some() { OFlags::EXCL } else { OFlags::NOFOLLOW };
+    let failed = |error: Errno| match error {
+        Errno::BUSY if file.block.is_some() => Failure::Busy(file.path.clone()),
+        error => Failure::File(file.path.clone(), error.into()),
+    };
+    let flags = access | kind | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(&file.path, flags, Mode::empty()).map_err(failed)?;
+    let Some(number) = file.block else { return Ok(opened) };
+    let found = rustix::fs::fstat(&opened).map_err(failed)?;
+    let is_block = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
+    if is_block && (major(found.st_rdev), minor(found.st_rdev)) == number {
+        return Ok(opened);
+    }
+    Err(Failure::OtherDevice(file.path.clone()))
 }
 
 /// Closes this host's loopback to the machine's cgroup, which this process has entered, if a helper requires it.

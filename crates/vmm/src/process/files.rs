@@ -1,4 +1,4 @@
-//! A machine's files: its disk layer, its console, its TPM's state, its VMM's log. They exist from create to delete.
+//! A machine's files: its disk layer, its console, its TPM's state, its screen's certificate, its VMM's log. They exist from create to delete.
 //!
 //! The directories belong to root, the files to the machine's user: a VMM can write its files but cannot create others. Only
 //! the directory of the TPM's state is the user's own, because swtpm replaces its files.
@@ -9,13 +9,14 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
-use model::{LaunchError, MachineDisk, MachineSpec};
+use model::{LaunchError, MachineDisk, MachineSpec, Rom};
 use own_files::{Existing, OwnFile, STATE_DIR, make_dir};
 use rustix::fs::OFlags;
 use uuid::Uuid;
 
 use super::disk_layer;
 use super::run_dir::remove_file;
+use super::screen;
 use crate::seed;
 
 /// The largest size of the console and of the log. The guest controls their contents, and the journal is on the same
@@ -63,6 +64,27 @@ impl Files {
         self.dir.join("tpm")
     }
 
+    /// The directory with the key and the certificate of its screen.
+    pub fn screen(&self) -> PathBuf {
+        self.dir.join("screen")
+    }
+
+    /// The directory with the ROMs of its devices.
+    pub fn roms(&self) -> PathBuf {
+        self.dir.join("roms")
+    }
+
+    /// The content of a device's ROM, if the machine has a file for it.
+    pub fn rom(&self, rom: &Rom) -> Result<Option<Vec<u8>>, LaunchError> {
+        let path = self.roms().join(rom.file_name());
+        let most = u64::try_from(*Rom::SIZE.end()).unwrap_or(u64::MAX);
+        match OwnFile::at(&path).or_of_anyone().read(most) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
+    }
+
     /// The machine's user, if it has files.
     pub fn user(&self) -> Option<u32> {
         fs::symlink_metadata(self.console()).ok().map(|file| file.uid())
@@ -94,6 +116,10 @@ impl Files {
         if spec.options.tpm {
             self.create_tpm(spec)?;
         }
+        if screen::is_encrypted(&spec.options) && !screen::has_certificate(&self.screen()) {
+            self.create_certificate(spec)?;
+        }
+        self.create_roms(spec)?;
         if let Some(seed) = &spec.options.seed
             && !self.seed().exists()
         {
@@ -158,6 +184,34 @@ impl Files {
             fchown(&own, Some(spec.uid), Some(spec.uid))
         };
         create().map_err(failed("create", &dir))
+    }
+
+    /// Writes the ROMs of devices. At a later start they are there.
+    fn create_roms(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
+        let dir = self.roms();
+        for rom in spec.options.roms.iter().filter(|rom| rom.has_file) {
+            let path = dir.join(rom.file_name());
+            if path.exists() {
+                continue;
+            }
+            if rom.content.is_empty() {
+                let reason = "the ROM of the device was lost; create the instance again".into();
+                return Err(file_error("find", &path, reason));
+            }
+            make_dir(&dir, STATE_DIR, Existing::Set).map_err(failed("create", &dir))?;
+            self.write(&path, &rom.content, 0o400, spec.uid)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the key and the certificate of the screen. The certificate is written last: it shows that all are there.
+    fn create_certificate(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
+        let dir = self.screen();
+        make_dir(&dir, STATE_DIR, Existing::Set).map_err(failed("create", &dir))?;
+        for (name, text) in screen::files(&spec.name).map_err(failed("make", &dir))? {
+            self.write(&dir.join(name), text.as_bytes(), 0o400, spec.uid)?;
+        }
+        Ok(())
     }
 
     /// Writes a file for the machine's user, and renames it when it is complete.

@@ -14,6 +14,7 @@ pub(crate) mod passt;
 mod procfs;
 mod programs;
 mod run_dir;
+mod screen;
 mod start;
 mod stop;
 pub(crate) mod swtpm;
@@ -24,6 +25,7 @@ mod watch;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use model::{
     Availability, CardLinks, Display, Execution, Exit, Forward, KnownMachine, LaunchError,
-    Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, Presence, Usage,
+    Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, Presence, Rom, Usage,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -49,7 +51,7 @@ pub use vmm::{MachinePaths, Vmm, VmmCommand};
 pub(crate) use kvm::Kvm;
 pub(crate) use order::{Order, with_fd, with_vhost};
 pub(crate) use procfs::Proc;
-pub(crate) use programs::{VersionText, is_executable, on_path, wait};
+pub(crate) use programs::{VersionText, is_executable, on_path, printed, wait};
 pub(crate) use run_dir::{Record, RunDir};
 
 /// How often the sizes of a machine's console and log are checked.
@@ -164,6 +166,25 @@ impl<V: Vmm> ProcessLauncher<V> {
         })
     }
 
+    /// Connects to a socket of a running machine that serves one client at a time; `None` if it has none.
+    fn open(&self, id: Uuid, path: &Path, what: &str) -> Result<Option<UnixStream>, LaunchError> {
+        if !matches!(self.find(id), Presence::Running(_)) {
+            return Err(does_not_run());
+        }
+        match reach(path) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::AGAIN) => {
+                let reason = format!("others are waiting for its {what} already");
+                Err(LaunchError::Monitor { reason })
+            }
+            Err(error) => {
+                let reason = format!("cannot connect to its {what}: {error}");
+                Err(LaunchError::Monitor { reason })
+            }
+        }
+    }
+
     /// Watches a process that an earlier daemon started.
     fn adopt(&self, handle: &MachineHandle) -> Result<Option<Arc<Watch>>, LaunchError> {
         let watch = Watch::of_running(&self.proc, handle).map_err(watching)?;
@@ -194,6 +215,18 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
 
     fn expect_free_ports(&self, forwards: &[Forward]) -> Result<(), LaunchError> {
         passt::expect_free(&self.config.root, forwards.iter())
+    }
+
+    fn expect_free_screen(&self, address: SocketAddr) -> Result<(), LaunchError> {
+        screen::expect_free(address)
+    }
+
+    fn screen_certificate(&self, id: Uuid) -> Result<Option<String>, LaunchError> {
+        screen::certificate(&self.files(id).screen())
+    }
+
+    fn rom(&self, id: Uuid, rom: &Rom) -> Result<Option<Vec<u8>>, LaunchError> {
+        self.files(id).rom(rom)
     }
 
     fn create_files(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
@@ -313,21 +346,11 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
     }
 
     fn open_console(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
-        if !matches!(self.find(id), Presence::Running(_)) {
-            return Err(does_not_run());
-        }
-        match reach(&self.run_dir(id).console()) {
-            Ok(stream) => Ok(Some(stream)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(Errno::AGAIN) => {
-                let reason = "others are waiting for its serial console already".into();
-                Err(LaunchError::Monitor { reason })
-            }
-            Err(error) => {
-                let reason = format!("cannot connect to its serial console: {error}");
-                Err(LaunchError::Monitor { reason })
-            }
-        }
+        self.open(id, &self.run_dir(id).console(), "serial console")
+    }
+
+    fn open_agent(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
+        self.open(id, &self.run_dir(id).agent(), "guest's agent")
     }
 
     fn open_display(&self, id: Uuid, display: Display) -> Result<UnixStream, LaunchError> {

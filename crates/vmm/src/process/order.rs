@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use model::{CardLink, Mac, NameServerAlias};
+use model::{BlockNumber, CardLink, Mac, NameServerAlias};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -36,6 +36,9 @@ pub struct Order {
     /// Its arguments for the inherited console socket, like those for the control socket.
     #[serde(default)]
     pub console_args: Vec<String>,
+    /// Its arguments for the inherited socket that leads to the agent in the guest, likewise.
+    #[serde(default)]
+    pub agent_args: Vec<String>,
     /// Files that it inherits, opened by root: its user cannot open them.
     #[serde(default)]
     pub files: Vec<OpenFile>,
@@ -97,8 +100,11 @@ pub enum Loopback {
 /// A file that the VMM inherits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFile {
-    /// The file. A link in its last component is refused.
+    /// The file. A link in its last component is refused, unless it is a block device.
     pub path: PathBuf,
+    /// If it is a block device: the number that it must have. It is opened exclusively.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<BlockNumber>,
     /// Whether the VMM writes to it.
     pub writable: bool,
     /// The VMM's arguments, with [`FD`] for the descriptor.
@@ -130,8 +136,10 @@ mod tests {
             program: "qemu-system-x86_64".into(),
             control_args: vec!["--api-socket".into(), "fd={fd}".into()],
             console_args: vec!["--serial".into(), "fd={fd}".into()],
+            agent_args: vec!["--agent".into(), "fd={fd}".into()],
             files: vec![OpenFile {
                 path: "/var/lib/handover/volumes/a/disk".into(),
+                block: Some((8, 16)),
                 writable: true,
                 vmm_args: vec!["-add-fd".into(), "fd={fd},set=0".into()],
             }],

@@ -57,34 +57,50 @@ impl VersionText {
         {
             return Ok(told.text.clone());
         }
-        let text = tell(path, argument, TELLING)?;
+        let text = version(path, argument)?;
         *told = Some(Told { path: path.to_owned(), modified, text: text.clone() });
         Ok(text)
     }
 }
 
-/// Runs a program for its version. Its output goes to a file in memory: a pipe could be kept open by a child of its own.
-fn tell(path: &Path, argument: &str, patience: Duration) -> Result<String, String> {
+/// What a program prints with these arguments, whatever its exit status is; an error says why there is nothing.
+pub fn printed(path: &Path, arguments: &[&str]) -> Result<String, String> {
+    tell(path, arguments, TELLING).map(|(_, text)| text)
+}
+
+/// What a program prints about its version.
+fn version(path: &Path, argument: &str) -> Result<String, String> {
+    let (status, text) = tell(path, &[argument], TELLING)?;
+    if status.success() {
+        return Ok(text);
+    }
+    let last = text.lines().last().unwrap_or("no error message");
+    Err(format!("`{argument}` failed ({status}): {last}"))
+}
+
+/// Runs a program for what it prints. Its output goes to a file in memory: a pipe could be kept open by a child of its own.
+fn tell(
+    path: &Path,
+    arguments: &[&str],
+    patience: Duration,
+) -> Result<(ExitStatus, String), String> {
     let failed = |error: io::Error| format!("cannot run it: {error}");
     let output = rustix::fs::memfd_create("version", MemfdFlags::CLOEXEC);
     let mut output = output.map(File::from).map_err(|error| failed(error.into()))?;
     let shared = || output.try_clone().map(Stdio::from).map_err(failed);
     let mut command = Command::new(path);
-    command.arg(argument).env_clear().stdin(Stdio::null()).stdout(shared()?).stderr(shared()?);
+    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(shared()?).stderr(shared()?);
     let mut child = command.spawn().map_err(failed)?;
     let status = wait(&mut child, patience).map_err(failed)?;
     let mut bytes = Vec::new();
     output.rewind().map_err(failed)?;
     output.take(MOST_OUTPUT).read_to_end(&mut bytes).map_err(failed)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    match status {
-        None => Err(format!("`{argument}` did not exit within {} s", patience.as_secs())),
-        Some(status) if status.success() => Ok(text),
-        Some(status) => {
-            let last = text.lines().last().unwrap_or("no error message");
-            Err(format!("`{argument}` failed ({status}): {last}"))
-        }
-    }
+    let late = || {
+        let command = arguments.join(" ");
+        format!("`{command}` did not exit within {} s", patience.as_secs())
+    };
+    status.map(|status| (status, text)).ok_or_else(late)
 }
 
 /// Waits for a child, and kills it after `patience`; then there is no status.
@@ -144,7 +160,7 @@ mod tests {
     fn a_program_that_fails_or_is_missing_is_told_with_its_words() {
         let dir = tempfile::tempdir().unwrap();
         let path = script(dir.path(), "echo no such option >&2; exit 3");
-        let error = tell(&path, "--version", TELLING).unwrap_err();
+        let error = VersionText::default().of(&path, "--version").unwrap_err();
         assert_eq!(error, "`--version` failed (exit status: 3): no such option");
         let error = VersionText::default().of(&dir.path().join("none"), "-v").unwrap_err();
         assert!(error.contains("No such file"), "{error}");
@@ -154,7 +170,7 @@ mod tests {
     fn a_program_that_does_not_exit_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let path = script(dir.path(), "exec sleep 1000");
-        let error = tell(&path, "--version", Duration::from_millis(50)).unwrap_err();
+        let error = tell(&path, &["--version"], Duration::from_millis(50)).unwrap_err();
         assert_eq!(error, "`--version` did not exit within 0 s");
     }
 
@@ -162,7 +178,7 @@ mod tests {
     fn a_child_of_the_program_does_not_delay_the_answer() {
         let dir = tempfile::tempdir().unwrap();
         let path = script(dir.path(), "sleep 1000 & echo $!");
-        let told = tell(&path, "--version", TELLING).unwrap();
+        let (_, told) = tell(&path, &["--version"], TELLING).unwrap();
         let child = Pid::from_raw(told.trim().parse().unwrap()).unwrap();
         rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
     }

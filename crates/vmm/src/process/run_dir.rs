@@ -69,6 +69,11 @@ impl RunDir {
         self.dir.join("console")
     }
 
+    /// The socket of the port that leads to the agent in the guest, if the machine has one.
+    pub fn agent(&self) -> PathBuf {
+        self.dir.join("agent")
+    }
+
     fn lock_file(&self) -> PathBuf {
         self.dir.join("lock")
     }
@@ -155,9 +160,9 @@ impl RunDir {
         Ok(())
     }
 
-    /// Removes the record and the socket of an earlier VMM. Call it with the lock taken.
+    /// Removes the record and the sockets of an earlier VMM. Call it with the lock taken.
     pub fn clear(&self) -> io::Result<()> {
-        for file in [self.record_file(), self.control(), self.console()] {
+        for file in [self.record_file(), self.control(), self.console(), self.agent()] {
             remove_file(&file)?;
         }
         Ok(())

@@ -16,6 +16,7 @@ use super::log::printable;
 use super::order::Order;
 use super::passt;
 use super::run_dir::forget;
+use super::screen;
 use super::vmm::{MachinePaths, Vmm};
 use super::watch::Watch;
 
@@ -61,10 +62,13 @@ impl<V: Vmm> ProcessLauncher<V> {
             nvram: files.nvram(),
             seed: files.seed(),
             tpm: files.tpm(),
+            screen: files.screen(),
+            roms: files.roms(),
             console: files.console(),
         };
         let command = self.vmm.command(spec, &paths)?;
         passt::expect_free(&paths.root, spec.options.forwards())?;
+        spec.options.screen().map_or(Ok(()), screen::expect_free)?;
         let base = spec.disk.as_ref().map(|disk| &disk.base);
         let boot = spec.kernel.as_ref();
         let boot = boot.iter().flat_map(|boot| boot.initrd.iter().chain([&boot.kernel]));
@@ -81,6 +85,7 @@ impl<V: Vmm> ProcessLauncher<V> {
             program: command.program,
             control_args: command.control_args,
             console_args: command.console_args,
+            agent_args: command.agent_args,
             files: command.files,
             cards: command.cards,
             helpers: command.helpers,

@@ -142,6 +142,10 @@ pub struct MachinePaths {
     pub seed: PathBuf,
     /// The directory of its TPM's state, if the machine has one. The machine's user owns it.
     pub tpm: PathBuf,
+    /// The directory with the ROMs of its devices.
+    pub roms: PathBuf,
+    /// The directory with the key and the certificate of its screen, if that is encrypted.
+    pub screen: PathBuf,
     /// The file for the serial console. The VMM must append to it: it is truncated when it gets too long.
     pub console: PathBuf,
 }
@@ -157,6 +161,8 @@ pub struct VmmCommand {
     /// Its arguments for the serial console's socket, likewise. It must write the output to the console's file whether a
     /// client is connected or not.
     pub console_args: Vec<String>,
+    /// Its arguments for the socket of a port that leads to an agent in the guest, likewise.
+    pub agent_args: Vec<String>,
     /// Files that it inherits: those that its user cannot open.
     pub files: Vec<OpenFile>,
     /// Its network cards on bridges and interfaces of the host.

@@ -1,10 +1,11 @@
 //! The installed QEMU, and the accelerator that it can use.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::LaunchError;
 
-use crate::process::{Kvm, VersionText, is_executable, on_path};
+use crate::process::{Kvm, VersionText, is_executable, on_path, printed};
 
 /// The first version that accepts `-device` as JSON.
 const OLDEST: (u32, u32) = (6, 2);
@@ -56,12 +57,14 @@ pub struct Binary {
 pub struct Finder {
     configured: Option<PathBuf>,
     text: VersionText,
+    /// Whether it is known that QEMU has SPICE. Its absence is not kept: the module may be installed.
+    has_spice: AtomicBool,
 }
 
 impl Finder {
     /// A finder for the configured file, or for the one on PATH.
     pub fn new(configured: Option<PathBuf>) -> Self {
-        Self { configured, text: VersionText::default() }
+        Self { configured, text: VersionText::default(), has_spice: AtomicBool::new(false) }
     }
 
     /// The path of QEMU. The version is not read: that would delay the start of a machine.
@@ -89,6 +92,29 @@ impl Finder {
             "the machine cannot have a network: QEMU {version} is too old for it, {major}.{minor} or newer is required"
         );
         Err(LaunchError::Unavailable { reason, remedy })
+    }
+
+    /// Checks that QEMU has SPICE, which is a module of its own in newer distributions.
+    pub fn expect_spice(&self) -> Result<(), LaunchError> {
+        let remedy = super::INSTALL.to_owned();
+        let path = self.path().map_err(|reason| LaunchError::Unavailable { reason, remedy })?;
+        if self.has_spice.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // It exits with 1 also if it knows the options.
+        let told = printed(&path, &["-spice", "help"]);
+        if told.is_ok_and(|text| text.contains("spice options:")) {
+            self.has_spice.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        Err(LaunchError::Unavailable {
+            reason:
+                "the machine cannot have a screen of SPICE: QEMU's module for it is not installed"
+                    .into(),
+            remedy:
+                "apt install qemu-system-modules-spice (Debian 13 or newer), or use `--display vnc`"
+                    .into(),
+        })
     }
 
     /// The QEMU to use, or an error with a remedy.
@@ -148,6 +174,24 @@ mod tests {
     fn without_kvm_instructions_are_translated() {
         let empty = tempfile::tempdir().unwrap();
         assert_eq!(Accelerator::here(empty.path()), Accelerator::Tcg);
+    }
+
+    #[test]
+    fn a_qemu_without_spice_is_told_by_what_it_prints() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |text: &str| {
+            let path = dir.path().join("qemu");
+            let script =
+                format!("#!/bin/sh\n[ \"$1 $2\" = '-spice help' ] && echo '{text}'\nexit 1\n");
+            std::fs::write(&path, script).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .unwrap();
+            Finder::new(Some(path)).expect_spice()
+        };
+        said("spice options:").unwrap();
+        let missing = said("There is no option group");
+        let Err(LaunchError::Unavailable { remedy, .. }) = missing else { panic!("{missing:?}") };
+        assert!(remedy.contains("qemu-system-modules-spice"), "{remedy}");
     }
 
     #[test]

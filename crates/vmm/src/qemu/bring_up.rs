@@ -19,8 +19,24 @@ pub fn bring_up(
 ) -> Result<(), ControlError> {
     let mut monitor = Monitor::begin(control.connect(deadline)?, deadline)?;
     expect_devices(spec, &mut monitor, deadline)?;
+    set_password(spec, &mut monitor, deadline)?;
     monitor.execute("cont", json!({}), deadline)?;
     expect_running(&mut monitor, deadline)
+}
+
+/// Sets the password of viewers that reach the screen by its address. Before that, none is accepted.
+fn set_password(
+    spec: &MachineSpec,
+    monitor: &mut Monitor,
+    deadline: Instant,
+) -> Result<(), ControlError> {
+    let options = &spec.options;
+    let (Some(display), Some(password)) = (options.display, &options.display_password) else {
+        return Ok(());
+    };
+    let protocol = display.protocol.as_str();
+    let password = json!({"protocol": protocol, "password": password.reveal()});
+    monitor.execute("set_password", password, deadline).map(drop)
 }
 
 /// Sends one command to a machine's monitor.

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use model::{
-    Availability, DiskUsage, Display, Execution, LaunchError, LoopbackFilter, MachineOptions,
-    MachineSpec,
+    Availability, DiskUsage, Display, DisplayProtocol, Execution, LaunchError, LoopbackFilter,
+    MachineOptions, MachineSpec,
 };
 use rustix::fd::OwnedFd;
 
@@ -116,6 +116,9 @@ impl Vmm for Qemu {
         if options.tpm {
             swtpm::usable()?;
         }
+        if options.display.is_some_and(|display| display.protocol == DisplayProtocol::Spice) {
+            self.finder.expect_spice()?;
+        }
         if options.has_user_network() {
             self.passt.usable(root, options.forwards())?;
             self.finder.expect_streams()?;
@@ -152,6 +155,8 @@ impl Vmm for Qemu {
             accelerator,
             disk: paths.disk.clone(),
             seed: paths.seed.clone(),
+            screen: paths.screen.clone(),
+            roms: paths.roms.clone(),
             firmware,
             mmio_window: mmio_window::needed(&paths.root, spec),
         };
@@ -168,6 +173,7 @@ impl Vmm for Qemu {
             helpers: self.helpers(spec, paths)?,
             control_args: monitor_args(),
             console_args: argv::console_socket(&paths.console).map_err(unfit)?,
+            agent_args: if spec.options.agent { argv::agent_socket() } else { Vec::new() },
             args,
             groups: group.into_iter().collect(),
         })

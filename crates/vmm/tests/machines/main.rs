@@ -8,6 +8,7 @@
 mod bench;
 mod fake;
 mod real;
+mod screens;
 mod second_vmm;
 mod tiny;
 mod tpm;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         Some("tiny-vmm") => tiny::main(&arguments),
         Some("daemon") => bench::daemon(&arguments),
         _ => {
-            let all = [trials::all(), second_vmm::all(), real::all(), tpm::all()];
+            let all = [trials::all(), second_vmm::all(), real::all(), screens::all(), tpm::all()];
             let trials = all.into_iter().flatten().collect();
             libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
         }

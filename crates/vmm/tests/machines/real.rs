@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use host::LinuxHost;
 use libtest_mimic::{Completion, Failed, Trial};
 use model::{
-    DiskFormat, Execution, Exit, Firmware, Halt, Launcher, MachineDisk, MachineOptions,
-    MachineSpec, NetworkCard, Presence, Seed,
+    BlockFile, BlockUse, DiskBus, DiskContent, DiskFile, DiskFormat, Execution, Exit, Firmware,
+    GuestDisk, Halt, Host, HostBlock, Launcher, MachineDisk, MachineOptions, MachineSpec,
+    NetworkCard, Presence, Seed,
 };
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -32,6 +34,9 @@ pub fn all() -> Vec<Trial> {
         }),
         Trial::ignorable_test("qemu_stops_a_guest_whose_disk_is_full_until_it_is_resumed", || {
             with(&["qemu-system-x86_64", "qemu-img"], is_stopped_by_a_full_disk)
+        }),
+        Trial::ignorable_test("qemu_has_a_block_device_of_the_host_for_itself", || {
+            with(&["qemu-system-x86_64", "losetup"], has_a_block_device)
         }),
     ]
 }
@@ -196,6 +201,99 @@ fn is_paused_and_resumed() -> Result<Completion, Failed> {
     assert_eq!(exit, Exit { code: Some(0) });
     bench.qemu.remove_files(spec.id)?;
     Ok(Completion::Completed)
+}
+
+/// A loop device; detached when dropped.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn over(file: &std::path::Path) -> Option<Self> {
+        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
+        let name = String::from_utf8(made.stdout).ok()?;
+        made.status.success().then(|| Self(name.trim().into()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.0).status();
+    }
+}
+
+/// A guest boots from a block device and writes to it. While its machine runs, no one else opens the device exclusively.
+fn has_a_block_device() -> Result<Completion, Failed> {
+    let bench = Bench::real();
+    let file = bench.path().join("disk");
+    // The writer writes zeros.
+    let mut image = vec![0xaa; 64 << 20];
+    image[..WRITER.len()].copy_from_slice(&WRITER);
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(&file, &image)?;
+    let Some(device) = Loop::over(&file) else {
+        eprintln!("SKIPPED: cannot make a loop device");
+        return Ok(Completion::ignored_with("needs loop devices"));
+    };
+    let names = bench.path().join("by-id");
+    fs::create_dir(&names)?;
+    std::os::unix::fs::symlink(&device.0, names.join("data"))?;
+    let host = LinuxHost::reader("/".as_ref())?;
+    let found = host.block_device(std::slice::from_ref(&names), "data")?;
+    assert_eq!((found.size, found.disk), (64 << 20, None), "{found:?}");
+    let used = host.block_use(&found)?;
+    assert_eq!(used, BlockUse { is_blank: false, ..BlockUse::default() });
+    let content = DiskContent::Block(HostBlock { path: found.path.clone(), allow_data: false });
+    let disk = GuestDisk {
+        content,
+        bus: DiskBus::Virtio,
+        serial: "data".into(),
+        read_only: false,
+        mount_path: None,
+    };
+    let block = Some(BlockFile { number: found.number, sector: found.sector });
+    let path = found.path.clone();
+    let disks = vec![DiskFile { disk, path, format: DiskFormat::Raw, block }];
+    let spec = MachineSpec { disks, ..machine("block") };
+    bench.qemu.create_files(&spec)?;
+    bench.qemu.launch(&spec)?;
+    writes_more(&bench, &spec, 0);
+    let used = host.block_use(&found)?;
+    assert!(used.users[0].contains("is held by"), "{used:?}");
+    let second = MachineSpec { id: uuid::Uuid::from_u128(77), ..spec.clone() };
+    bench.qemu.create_files(&second)?;
+    let refused = bench.qemu.launch(&second).unwrap_err().to_string();
+    assert!(refused.contains("is in use by this host or another machine"), "{refused}");
+    bench.qemu.remove_files(second.id)?;
+    bench.qemu.kill(spec.id)?;
+    assert!(host.block_use(&found)?.users.is_empty(), "free again");
+    let mut other = spec.clone();
+    other.disks[0].block = Some(BlockFile { number: (7, 255), sector: 512 });
+    let refused = bench.qemu.launch(&other).unwrap_err().to_string();
+    assert!(refused.contains("is another device now"), "{refused}");
+    bench.qemu.remove_files(spec.id)?;
+    let data = fs::read(&file)?;
+    assert!(data != image, "the guest wrote to the device");
+    a_file_system_on_it_is_found(&bench, &host, &found)?;
+    Ok(Completion::Completed)
+}
+
+/// A file system on the device is data, and in use while it is mounted.
+fn a_file_system_on_it_is_found(
+    bench: &Bench,
+    host: &LinuxHost,
+    found: &model::BlockDevice,
+) -> Result<(), Failed> {
+    let mounted = format!("{} is mounted at", found.name);
+    if Command::new("mke2fs").args(["-q", "-F"]).arg(&found.path).status()?.success() {
+        assert_eq!(host.block_use(found)?.data, ["an ext2, ext3 or ext4 file system"]);
+        let at = bench.path().join("mnt");
+        fs::create_dir(&at)?;
+        if mount(&found.path, &at, "ext4", MountFlags::empty(), None::<&std::ffi::CStr>).is_ok() {
+            let used = host.block_use(found);
+            unmount(&at, UnmountFlags::DETACH)?;
+            assert!(used?.users[0].starts_with(&mounted));
+        }
+    }
+    Ok(())
 }
 
 /// A file system of 256 MiB, mounted for the machines' files; unmounted when dropped.

@@ -85,6 +85,7 @@ impl Vmm for Tiny {
             program: self.program.clone(),
             control_args: self.controlled.then_some(control).into_iter().collect(),
             console_args: Vec::new(),
+            agent_args: Vec::new(),
             args: vec![
                 format!("--name={}", spec.name),
                 format!("--console={}", paths.console.display()),

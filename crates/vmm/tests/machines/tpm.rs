@@ -45,7 +45,8 @@ fn wait(what: &str, done: impl Fn() -> bool) {
 fn has_secure_boot_and_a_tpm() -> Result<Completion, Failed> {
     let bench = Bench::real();
     let firmware = Firmware::UefiSecure;
-    let display = Some(Display { protocol: DisplayProtocol::Vnc, video_memory: None });
+    let display =
+        Some(Display { protocol: DisplayProtocol::Vnc, video_memory: None, listen: None });
     let cpu = Cpu { os: GuestOs::Windows, ..Cpu::default() };
     let options = MachineOptions { firmware, tpm: true, display, cpu, ..MachineOptions::default() };
     if let Err(error) = bench.qemu.check(&options) {

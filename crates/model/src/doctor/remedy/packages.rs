@@ -12,6 +12,8 @@ pub enum Package {
     Ovmf,
     /// The network of machines.
     Passt,
+    /// The TPM of machines.
+    Swtpm,
     /// Kernel modules that a minimal kernel package leaves out.
     KernelModules,
 }
@@ -34,6 +36,7 @@ pub fn install(platform: &Platform, package: Package) -> Remedy {
         Package::Qemu => "QEMU",
         Package::Ovmf => "OVMF",
         Package::Passt => "passt",
+        Package::Swtpm => "swtpm",
         Package::KernelModules => "the kernel modules with vfio-pci",
     };
     let words = format!("install {what}");
@@ -90,6 +93,7 @@ fn name(platform: &Platform, family: Family, package: Package) -> Option<String>
         (Package::Ovmf, Family::Fedora | Family::Arch) => "edk2-ovmf",
         (Package::Ovmf, Family::Suse) => "qemu-ovmf-x86_64",
         (Package::Passt, _) => "passt",
+        (Package::Swtpm, _) => "swtpm",
         (Package::KernelModules, Family::Ubuntu) => {
             return platform.kernel.as_ref().map(|kernel| format!("linux-modules-extra-{kernel}"));
         }

@@ -65,6 +65,7 @@ const EVERY: &[Check] = &[
     check("qemu", "QEMU and its version", tools::qemu),
     check("ovmf", "UEFI firmware for machines", tools::ovmf),
     check("passt", "passt, the network of machines", tools::passt),
+    check("swtpm", "swtpm, the TPM of machines", tools::swtpm),
     check("libvirt", "libvirt and its version", tools::libvirt),
     check("podman", "podman and its version", tools::podman),
     check("cloud-hypervisor", "Cloud Hypervisor and its version", tools::cloud_hypervisor),
@@ -85,7 +86,7 @@ const fn check(
 }
 
 /// The checks of programs that Handover does not need: without the program, they neither pass nor fail.
-const OPTIONAL: [&str; 5] = ["ovmf", "passt", "libvirt", "podman", "cloud-hypervisor"];
+const OPTIONAL: [&str; 6] = ["ovmf", "passt", "swtpm", "libvirt", "podman", "cloud-hypervisor"];
 
 /// Whether a check is of a program that Handover does not need.
 #[must_use]

@@ -136,6 +136,7 @@ fn platform() -> Platform {
             ("qemu-system-x86_64".into(), tool("/usr/bin/qemu-system-x86_64", "9.2.0")),
             ("libvirtd".into(), tool("/usr/sbin/libvirtd", "9.0.0")),
             ("passt".into(), tool("/usr/bin/passt", "0.0~git20250503")),
+            ("swtpm".into(), tool("/usr/bin/swtpm", "0.7.1")),
         ]),
         ..Platform::default()
     }
@@ -251,6 +252,9 @@ const CASES: &[Case] = &[
         let (path, version) = ("/usr/bin/passt".into(), Some("2022_11_16.ace074c".into()));
         let ancient = Tool { path, version };
         host.platform.tools.insert("passt".into(), ancient);
+    }),
+    ("swtpm", Severity::Note, |host| {
+        host.platform.tools.remove("swtpm");
     }),
     ("unfinished", Severity::Warning, |host| host.platform.rebuild_pending = true),
     ("visibility", Severity::Unseen, |host| host.platform.unseen.push("addresses".into())),

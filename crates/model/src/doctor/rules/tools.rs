@@ -61,6 +61,17 @@ pub fn passt(patient: Patient<'_>) -> Vec<Finding> {
     vec![note(has(tool), meaning).with_remedy(Remedy::words(words))]
 }
 
+pub fn swtpm(patient: Patient<'_>) -> Vec<Finding> {
+    let platform = patient.platform;
+    if let Some(tool) = platform.tools.get("swtpm") {
+        return vec![good(has(tool), "machines can have a TPM")];
+    }
+    let meaning =
+        "machines cannot have a TPM (`handover instance create --tpm`), which Windows 11 requires";
+    let finding = note("no swtpm in the usual places", meaning);
+    vec![finding.with_remedy(install(platform, Package::Swtpm))]
+}
+
 pub fn libvirt(patient: Patient<'_>) -> Vec<Finding> {
     let what = "libvirt's machines can use devices that Handover prepared (managed='no')";
     optional(patient.platform, &["libvirtd", "virtqemud"], what)

@@ -19,6 +19,7 @@ pub fn disk_id(number: usize) -> String {
 pub fn disk_files(spec: &MachineSpec) -> Vec<OpenFile> {
     let file = |(number, file): (usize, &DiskFile)| OpenFile {
         path: file.path.clone(),
+        block: file.block.map(|block| block.number),
         writable: !file.disk.read_only,
         vmm_args: vec!["-add-fd".into(), format!("fd={FD},set={number}")],
     };
@@ -77,6 +78,11 @@ pub fn disks(line: &mut Line, ports: &mut Ports, spec: &MachineSpec) {
         if file.disk.is_cdrom() {
             insert(&mut device, "driver", json!("ide-cd"));
         }
+        // A partition table is where the blocks of this size are.
+        if let Some(sector) = file.block.map(|block| block.sector).filter(|sector| *sector != 512) {
+            insert(&mut device, "logical_block_size", json!(sector));
+            insert(&mut device, "physical_block_size", json!(sector));
+        }
         if let Some(place) = boot_index(spec, number) {
             insert(&mut device, "bootindex", json!(place));
         }
@@ -86,12 +92,13 @@ pub fn disks(line: &mut Line, ports: &mut Ports, spec: &MachineSpec) {
 
 /// What is behind a disk. The format is explicit, and a volume has no other file behind it.
 fn backend(line: &mut Line, number: usize, file: &DiskFile) {
+    let driver = if file.block.is_some() { "host_device" } else { "file" };
     let mut backend = json!({
         "node-name": disk_id(number),
         "driver": file.format.as_str(),
         "read-only": file.disk.read_only,
         "file": {
-            "driver": "file",
+            "driver": driver,
             "filename": format!("/dev/fdset/{number}"),
             "read-only": file.disk.read_only,
         },

@@ -3,6 +3,7 @@
 //! Options are passed as JSON if possible, so that no comma or equals sign in a name can begin another option;
 //! elsewhere commas are doubled, which is QEMU's way of quoting them.
 
+mod agent;
 mod cpu;
 mod disks;
 mod display;
@@ -12,12 +13,13 @@ mod tpm;
 
 use std::path::{Path, PathBuf};
 
-use model::{Firmware, GuestSlot, GuestSource, MachineSpec};
+use model::{Firmware, GuestSlot, GuestSource, MachineSpec, Rom};
 use serde_json::{Value, json};
 
 use super::binary::Accelerator;
 use crate::process::FD;
 
+pub use agent::socket as agent_socket;
 pub use disks::disk_files;
 pub use network::{host_cards, netdev};
 pub use tpm::backend as tpm_backend;
@@ -35,6 +37,10 @@ pub struct Environment<'a> {
     pub disk: PathBuf,
     /// The disk that configures the guest at its first boot, if the machine has a seed.
     pub seed: PathBuf,
+    /// The directory with the ROMs of devices.
+    pub roms: PathBuf,
+    /// The directory with the key and the certificate of the screen, if it is encrypted.
+    pub screen: PathBuf,
     /// The code and the variables of the firmware, if it is not the BIOS.
     pub firmware: Option<(PathBuf, PathBuf)>,
     /// The size of the guest's 64-bit MMIO window in bytes, if the default is too small.
@@ -57,7 +63,9 @@ pub fn device_ids(spec: &MachineSpec) -> Vec<String> {
     let cards = (0..spec.options.cards.len()).map(network::card_id);
     let video = spec.options.display.iter().map(|_| display::VIDEO.to_owned());
     let tpm = spec.options.tpm.then(|| tpm::TPM.to_owned());
-    disk.chain(disks).chain(seed).chain(video).chain(tpm).chain(cards).chain(functions).collect()
+    let agent = spec.options.agent.then(|| agent::PORT.to_owned());
+    let own = disk.chain(disks).chain(seed).chain(video).chain(tpm).chain(agent);
+    own.chain(cards).chain(functions).collect()
 }
 
 /// The command line without the program and the monitor.
@@ -82,7 +90,7 @@ pub fn arguments(
         seed(&mut line, &mut ports, environment)?;
     }
     if let Some(display) = spec.options.display {
-        display::display(&mut line, &mut ports, display);
+        display::display(&mut line, &mut ports, display, environment)?;
     }
     if spec.options.tpm {
         tpm::tpm(&mut ports);
@@ -91,7 +99,10 @@ pub fn arguments(
         network::card(&mut ports, number, card);
     }
     for (number, slot) in spec.slots.iter().enumerate() {
-        devices(&mut ports, number, slot, environment)?;
+        devices(&mut ports, number, slot, &spec.options.roms, environment)?;
+    }
+    if spec.options.agent {
+        agent::agent(&mut ports);
     }
     ports.finish(&mut line);
     Ok(line.0)
@@ -268,6 +279,7 @@ fn devices(
     ports: &mut Ports,
     number: usize,
     slot: &GuestSlot,
+    roms: &[Rom],
     environment: &Environment<'_>,
 ) -> Result<(), NotUtf8> {
     let bus = ports.port(&format!("hd{number}"));
@@ -295,6 +307,13 @@ fn devices(
                 let path = environment.root.join("sys/bus/mdev/devices").join(uuid.to_string());
                 insert(&mut device, "sysfsdev", json!(text(&path)?));
             }
+        }
+        let rom = roms.iter().find(|rom| Some(rom.device) == function.source.function());
+        if let Some(rom) = rom.filter(|rom| !rom.bar) {
+            insert(&mut device, "rombar", json!(u8::from(rom.bar)));
+        } else if let Some(rom) = rom.filter(|rom| rom.has_file) {
+            let path = environment.roms.join(rom.file_name());
+            insert(&mut device, "romfile", json!(text(&path)?));
         }
         ports.device(device);
     }

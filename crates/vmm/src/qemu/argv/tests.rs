@@ -2,8 +2,9 @@
 
 use super::*;
 use model::{
-    Address, CardLink, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display, DisplayProtocol,
-    GuestDisk, GuestOs, KernelBoot, MachineDisk, MachineOptions, NetworkCard, Seed, Topology,
+    Address, BlockFile, CardLink, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display,
+    DisplayProtocol, GuestDisk, GuestOs, HostBlock, KernelBoot, MachineDisk, MachineOptions,
+    NetworkCard, Secret, Seed, Topology,
 };
 use uuid::Uuid;
 
@@ -45,6 +46,8 @@ fn environment() -> Environment<'static> {
         accelerator: Accelerator::Tcg,
         disk: "/var/lib/handover/machines/1/disk.qcow2".into(),
         seed: "/var/lib/handover/machines/1/seed.iso".into(),
+        roms: "/var/lib/handover/machines/1/roms".into(),
+        screen: "/var/lib/handover/machines/1/screen".into(),
         firmware: None,
         mmio_window: None,
     }
@@ -89,6 +92,22 @@ fn gpu_with_audio_nic_and_nvme() {
     };
     let environment = Environment { mmio_window: Some(1 << 40), ..environment() };
     insta::assert_snapshot!(shown(&spec, &environment));
+}
+
+#[test]
+fn a_device_has_a_rom_of_a_file_or_none() {
+    let rom = |device: &str, bar, has_file| Rom {
+        device: device.parse().unwrap(),
+        bar,
+        has_file,
+        content: Vec::new(),
+    };
+    let roms = vec![rom("0000:01:00.0", true, true), rom("0000:02:00.0", false, false)];
+    let options = MachineOptions { roms, ..MachineOptions::default() };
+    let slots = vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["0000:02:00.0"])];
+    let text = shown(&MachineSpec { slots, options, ..machine() }, &environment());
+    let devices: Vec<&str> = text.lines().filter(|line| line.contains("vfio-pci")).collect();
+    insta::assert_snapshot!(devices.join("\n"));
 }
 
 #[test]
@@ -181,7 +200,9 @@ fn uefi_with_seed_network_and_a_large_gpu() {
 fn data_disk(content: DiskContent, bus: DiskBus, serial: &str, read_only: bool) -> DiskFile {
     let disk = GuestDisk { content, bus, serial: serial.into(), read_only, mount_path: None };
     let format = if serial == "thin" { DiskFormat::Qcow2 } else { DiskFormat::Raw };
-    DiskFile { disk, path: format!("/var/lib/handover/volumes/{serial}/disk").into(), format }
+    let path = format!("/var/lib/handover/volumes/{serial}/disk").into();
+    let block = disk.block().map(|_| BlockFile { number: (259, 1), sector: 4096 });
+    DiskFile { disk, path, format, block }
 }
 
 #[test]
@@ -190,11 +211,11 @@ fn each_disk_is_on_its_bus_by_an_inherited_descriptor() {
     let spec = MachineSpec {
         disk: root_disk(DiskFormat::Qcow2),
         disks: vec![
-            data_disk(volume, DiskBus::Virtio, "thin", false),
-            data_disk(volume, DiskBus::Scsi, "disk2", false),
-            data_disk(volume, DiskBus::Scsi, "disk3", true),
-            data_disk(volume, DiskBus::Nvme, "disk4", false),
-            data_disk(volume, DiskBus::Sata, "disk5", false),
+            data_disk(volume.clone(), DiskBus::Virtio, "thin", false),
+            data_disk(volume.clone(), DiskBus::Scsi, "disk2", false),
+            data_disk(volume.clone(), DiskBus::Scsi, "disk3", true),
+            data_disk(volume.clone(), DiskBus::Nvme, "disk4", false),
+            data_disk(volume.clone(), DiskBus::Sata, "disk5", false),
             data_disk(DiskContent::Cdrom(Uuid::from_u128(2)), DiskBus::Sata, "cd1", true),
         ],
         ..machine()
@@ -213,14 +234,28 @@ fn each_disk_is_on_its_bus_by_an_inherited_descriptor() {
 }
 
 #[test]
+fn a_block_device_of_the_host_is_opened_as_one() {
+    let path = "/dev/disk/by-id/nvme-1".into();
+    let block = DiskContent::Block(HostBlock { path, allow_data: false });
+    let spec =
+        MachineSpec { disks: vec![data_disk(block, DiskBus::Virtio, "nvme-1", true)], ..machine() };
+    let text = shown(&spec, &environment());
+    insta::assert_snapshot!(
+        text.lines().filter(|line| line.contains("data0")).collect::<Vec<_>>().join("\n")
+    );
+    let files = disk_files(&spec);
+    assert_eq!((files[0].block, files[0].writable), (Some((259, 1)), false));
+}
+
+#[test]
 fn a_machine_without_a_root_disk_boots_its_cdrom_then_its_disks() {
     let volume = DiskContent::Volume(Uuid::from_u128(1));
     let cdrom = DiskContent::Cdrom(Uuid::from_u128(2));
     let spec = MachineSpec {
         disks: vec![
-            data_disk(volume, DiskBus::Virtio, "disk1", false),
-            data_disk(cdrom, DiskBus::Sata, "cd1", true),
-            data_disk(cdrom, DiskBus::Sata, "cd2", true),
+            data_disk(volume.clone(), DiskBus::Virtio, "disk1", false),
+            data_disk(cdrom.clone(), DiskBus::Sata, "cd1", true),
+            data_disk(cdrom.clone(), DiskBus::Sata, "cd2", true),
         ],
         ..machine()
     };
@@ -242,12 +277,50 @@ fn a_screen_listens_nowhere() {
     for (protocol, video_memory) in
         [(DisplayProtocol::Vnc, None), (DisplayProtocol::Spice, Some(64 << 20))]
     {
-        let display = Some(Display { protocol, video_memory });
+        let display = Some(Display { protocol, video_memory, listen: None });
         let options = MachineOptions { display, ..MachineOptions::default() };
         let spec = MachineSpec { options, ..machine() };
         insta::assert_snapshot!(protocol.as_str(), shown(&spec, &environment()));
         assert_eq!(device_ids(&spec), ["video"]);
     }
+}
+
+#[test]
+fn a_screen_on_an_address_has_a_password_and_spice_is_encrypted() {
+    let of = |protocol, listen: &str| {
+        let listen = Some(listen.parse().unwrap());
+        let display = Some(Display { protocol, video_memory: None, listen });
+        let display_password = Some(Secret::new("s3cret".into()));
+        let options = MachineOptions { display, display_password, ..MachineOptions::default() };
+        let text = shown(&MachineSpec { options, ..machine() }, &environment());
+        assert!(!text.contains("s3cret"), "{text}");
+        let line = text.lines().find(|line| line.starts_with("-vnc") || line.starts_with("-spice"));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(of(DisplayProtocol::Vnc, "192.0.2.1:5902"), "-vnc 192.0.2.1:2,password=on");
+    assert_eq!(of(DisplayProtocol::Vnc, "[::]:5900"), "-vnc [::]:0,password=on");
+    assert_eq!(
+        of(DisplayProtocol::Spice, "[::1]:5902"),
+        "-spice addr=::1,tls-port=5902,x509-dir=/var/lib/handover/machines/1/screen,seamless-migration=off"
+    );
+}
+
+#[test]
+fn the_agents_of_the_guest_and_of_spice_share_a_controller() {
+    let display =
+        Some(Display { protocol: DisplayProtocol::Spice, video_memory: None, listen: None });
+    let plain = MachineOptions { agent: true, ..MachineOptions::default() };
+    let spec = MachineSpec { options: plain.clone(), ..machine() };
+    insta::assert_snapshot!(shown(&spec, &environment()));
+    assert_eq!(device_ids(&spec), ["agent0"]);
+    let spec = MachineSpec { options: MachineOptions { display, ..plain }, ..machine() };
+    let text = shown(&spec, &environment());
+    assert_eq!(text.matches("virtio-serial-pci").count(), 1, "{text}");
+    assert_eq!(text.matches("\"driver\":\"virtserialport\"").count(), 2, "{text}");
+    assert_eq!(
+        agent_socket().join(" "),
+        "-chardev socket,id=guest-agent,fd={fd},server=on,wait=off"
+    );
 }
 
 #[test]

@@ -1,0 +1,500 @@
+//! Unpacks an archive (`.tar.gz`) of a stranger into a directory of ours.
+//!
+//! Nothing outside of the directory is touched, whatever the archive says: each entry is made beneath it without following any
+//! link (openat2(2)), with `..` refused. Owners, modes and times are kept, in a directory that only root can enter.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+
+use flate2::read::MultiGzDecoder;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat,
+    fchmod, fchown, futimens, linkat, mkdirat, openat, openat2, statat, symlinkat, unlinkat,
+    utimensat,
+};
+use rustix::io::Errno;
+use tar::{Archive, Entry, EntryType, Header};
+
+use crate::budget::Allowance;
+use crate::{Cancel, ImageError};
+
+/// The most entries of an archive.
+const MOST_ENTRIES: u64 = 1_000_000;
+
+/// The longest path in an archive, in bytes: less than PATH_MAX, as that of our directory is before it.
+const LONGEST_PATH: usize = 3000;
+
+/// What an entry takes of the disk besides its data, at least.
+const ENTRY: u64 = 4096;
+
+/// How many bytes are copied at a time.
+const BUFFER: usize = 256 << 10;
+
+/// The mode and the owner of what is made before they are set.
+const PRIVATE: u32 = 0o700;
+
+/// The most that headers before an entry can have: long names, and what else describes it.
+const MOST_HEADERS: u64 = 1 << 20;
+
+/// A reader of which only so much can be read at a time: the library reads some headers whole.
+struct Metered<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            return Err(io::Error::other("a header is too long"));
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
+        self.left.set(left.saturating_sub(count as u64));
+        Ok(count)
+    }
+}
+
+/// What limits an archive.
+pub struct Bounds<'a> {
+    /// The most that it may have, in bytes.
+    pub most: u64,
+    /// What it may take of the disk.
+    pub allowance: &'a mut Allowance,
+    /// What ends it early.
+    pub cancel: &'a Cancel,
+}
+
+/// An open directory of which nothing is made outside.
+struct Top(OwnedFd);
+
+/// Unpacks an archive into the empty directory `into`.
+///
+/// # Errors
+/// [`ImageError::Archive`] if it is no archive, or has what is not accepted; [`ImageError::ArchiveTooLarge`];
+/// [`ImageError::NoRoom`].
+pub fn unpack(archive: impl Read, into: &Path, bounds: &mut Bounds<'_>) -> Result<(), ImageError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = openat(CWD, into, flags, Mode::empty())
+        .map_err(|error| ImageError::io("open", into, error))?;
+    let top = Top(top);
+    let left = Rc::new(Cell::new(MOST_HEADERS));
+    let inner = MultiGzDecoder::new(archive);
+    let mut archive = Archive::new(Metered { inner, left: Rc::clone(&left) });
+    let mut taken = 0u64;
+    let mut dirs: Vec<(PathBuf, Header)> = Vec::new();
+    for (number, entry) in (1u64..).zip(archive.entries().map_err(unreadable)?) {
+        bounds.cancel.check()?;
+        let mut entry = entry.map_err(unreadable)?;
+        if number > MOST_ENTRIES {
+            return Err(refused(format!("it has more than {MOST_ENTRIES} entries")));
+        }
+        taken = taken.saturating_add(ENTRY).saturating_add(entry.size());
+        if taken > bounds.most {
+            return Err(ImageError::ArchiveTooLarge { most: bounds.most });
+        }
+        let path = plain(&entry.path_bytes())?;
+        if path.as_os_str().is_empty() {
+            // The directory itself.
+            continue;
+        }
+        bounds.allowance.take(ENTRY)?;
+        if entry.header().entry_type() == EntryType::Directory {
+            dirs.push((path.clone(), entry.header().clone()));
+        }
+        make(&top, &mut entry, &path, bounds, &left)?;
+        bounds.allowance.wrote();
+        left.set(MOST_HEADERS);
+    }
+    // From the inside out: a directory that cannot be written to has its files by then.
+    for (path, header) in dirs.iter().rev() {
+        let settled = top.open_dir(path).and_then(|dir| settle(&File::from(dir), header));
+        settled.map_err(|error| failed(path, &error))?;
+    }
+    Ok(())
+}
+
+/// Makes what an entry describes. A directory gets its owner and mode later.
+fn make<R: Read>(
+    top: &Top,
+    entry: &mut Entry<'_, R>,
+    path: &Path,
+    bounds: &mut Bounds<'_>,
+    left: &Cell<u64>,
+) -> Result<(), ImageError> {
+    let named = |error: io::Error| failed(path, &error);
+    let what = match entry.header().entry_type() {
+        EntryType::Directory => return top.dir(path).map_err(named),
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            let file = top.file(path).map_err(named)?;
+            copy(entry, &file, path, bounds, left)?;
+            return settle(&file, entry.header()).map_err(named);
+        }
+        EntryType::Symlink => {
+            let target = link_target(entry, path)?;
+            return top.symlink(path, &target, entry.header()).map_err(named);
+        }
+        EntryType::Link => {
+            let target = plain(link_target(entry, path)?.as_os_str().as_bytes())?;
+            return top.link(&target, path).map_err(named);
+        }
+        // What describes others.
+        EntryType::XGlobalHeader | EntryType::XHeader => return Ok(()),
+        EntryType::Char | EntryType::Block => "a device node",
+        EntryType::Fifo => "a FIFO",
+        _ => "an entry of an unknown type",
+    };
+    Err(refused(format!("{} is {what}", path.display())))
+}
+
+/// Copies the data of an entry.
+fn copy<R: Read>(
+    entry: &mut Entry<'_, R>,
+    mut file: &File,
+    path: &Path,
+    bounds: &mut Bounds<'_>,
+    left: &Cell<u64>,
+) -> Result<(), ImageError> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        bounds.cancel.check()?;
+        left.set(MOST_HEADERS + BUFFER as u64);
+        let count = entry.read(&mut buffer).map_err(unreadable)?;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(());
+        };
+        bounds.allowance.take(count as u64)?;
+        file.write_all(bytes).map_err(|error| failed(path, &error))?;
+        bounds.allowance.wrote();
+    }
+}
+
+impl Top {
+    /// Opens a directory beneath, without following any link.
+    fn open_dir(&self, path: &Path) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Ok(openat2(&self.0, path, flags, Mode::empty(), resolve)?)
+    }
+
+    /// The directory of an entry, which is made if it is missing, and the entry's name in it.
+    fn place<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a Path)> {
+        let name = path.file_name().map(Path::new).ok_or(io::ErrorKind::InvalidInput)?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        match self.open_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return Ok((opened?, name)),
+        }
+        let mut so_far = PathBuf::new();
+        let mut at = self.open_dir(&so_far)?;
+        for part in parent.components() {
+            match mkdirat(&at, part.as_os_str(), Mode::from_raw_mode(PRIVATE)) {
+                Err(Errno::EXIST) => {}
+                made => {
+                    made?;
+                    // As tar makes them.
+                    let made = openat(&at, part.as_os_str(), directory(), Mode::empty())?;
+                    fchmod(&made, Mode::from_raw_mode(0o755))?;
+                }
+            }
+            so_far.push(part);
+            at = self.open_dir(&so_far)?;
+        }
+        Ok((at, name))
+    }
+
+    fn dir(&self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.place(path)?;
+        match mkdirat(&parent, name, Mode::from_raw_mode(PRIVATE)) {
+            Err(Errno::EXIST) => {
+                let found = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+                    return Ok(());
+                }
+                unlinkat(&parent, name, AtFlags::empty())?;
+                Ok(mkdirat(&parent, name, Mode::from_raw_mode(PRIVATE))?)
+            }
+            made => Ok(made?),
+        }
+    }
+
+    /// Makes a place free: a later entry of the same name replaces an earlier one.
+    fn free(parent: impl AsFd, name: &Path) -> io::Result<()> {
+        match unlinkat(parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn file(&self, path: &Path) -> io::Result<File> {
+        let (parent, name) = self.place(path)?;
+        Self::free(&parent, name)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(&parent, name, flags, Mode::from_raw_mode(0o600))?.into())
+    }
+
+    fn symlink(&self, path: &Path, target: &Path, header: &Header) -> io::Result<()> {
+        let (parent, name) = self.place(path)?;
+        Self::free(&parent, name)?;
+        symlinkat(target, &parent, name)?;
+        if let Some((uid, gid)) = owner(header)? {
+            chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(utimensat(&parent, name, &times(header), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn link(&self, target: &Path, path: &Path) -> io::Result<()> {
+        let from = target.file_name().map(Path::new).ok_or(io::ErrorKind::InvalidInput)?;
+        let from_dir = self.open_dir(target.parent().unwrap_or(Path::new("")))?;
+        let (parent, name) = self.place(path)?;
+        if target == path {
+            return Ok(());
+        }
+        Self::free(&parent, name)?;
+        // A link is not followed.
+        Ok(linkat(&from_dir, from, &parent, name, AtFlags::empty())?)
+    }
+}
+
+const fn directory() -> OFlags {
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC)
+}
+
+/// Sets owner, mode and time. The owner first: a change of it removes the bits for setuid.
+fn settle(file: &File, header: &Header) -> io::Result<()> {
+    if let Some((uid, gid)) = owner(header)? {
+        fchown(file, Some(uid), Some(gid))?;
+    }
+    fchmod(file, Mode::from_raw_mode(header.mode()? & 0o7777))?;
+    Ok(futimens(file, &times(header))?)
+}
+
+/// The owner of an entry; `None` if this process cannot give files to others.
+fn owner(header: &Header) -> io::Result<Option<(Uid, Gid)>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let id = |id: u64| {
+        let known = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+        known.ok_or_else(|| io::Error::other(format!("{id} is no id of a user or a group")))
+    };
+    Ok(Some((Uid::from_raw(id(header.uid()?)?), Gid::from_raw(id(header.gid()?)?))))
+}
+
+fn times(header: &Header) -> Timestamps {
+    let seconds = header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or_default();
+    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// The target of a link.
+fn link_target<R: Read>(entry: &Entry<'_, R>, path: &Path) -> Result<PathBuf, ImageError> {
+    let target = entry.link_name_bytes();
+    let target = target.filter(|target| !target.is_empty() && !target.contains(&0));
+    let target = target
+        .ok_or_else(|| refused(format!("{} is a link that leads nowhere", path.display())))?;
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(&target)))
+}
+
+/// A path of an entry without `.` and a leading `/`; one with `..` is refused.
+fn plain(bytes: &[u8]) -> Result<PathBuf, ImageError> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(bytes));
+    let shown = || path.display().to_string().chars().take(200).collect::<String>();
+    if bytes.len() > LONGEST_PATH || bytes.contains(&0) {
+        return Err(refused(format!("the path {:?} is no path of a file", shown())));
+    }
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::CurDir | Component::RootDir => {}
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(refused(format!("the path {:?} leads out of it", shown())));
+            }
+        }
+    }
+    Ok(plain)
+}
+
+fn refused(problem: String) -> ImageError {
+    ImageError::Archive { problem }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unreadable(error: io::Error) -> ImageError {
+    refused(format!("it is not a complete .tar.gz file: {error}"))
+}
+
+/// The error for an entry that cannot be made.
+fn failed(path: &Path, error: &io::Error) -> ImageError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ImageError::NoSpace { path: path.into() }
+        }
+        _ => refused(format!("cannot unpack {}: {error}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::Arc;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use model::{Disk, HostError};
+    use tar::Builder;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{Budget, Limits};
+
+    struct Free;
+
+    impl Disk for Free {
+        fn free_space(&self, _: &Path) -> Result<u64, HostError> {
+            Ok(1 << 40)
+        }
+
+        fn write_out(&self, _: &Path) {}
+    }
+
+    /// An entry: its type, path, target, mode and data.
+    type One<'a> = (EntryType, &'a str, &'a str, u32, &'a [u8]);
+
+    fn archive(entries: &[One<'_>]) -> Vec<u8> {
+        let mut builder = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (kind, path, target, mode, data) in entries {
+            let mut header = Header::new_gnu();
+            // What the library would refuse to write.
+            let name = &mut header.as_old_mut().name;
+            name[..path.len()].copy_from_slice(path.as_bytes());
+            let link = &mut header.as_old_mut().linkname;
+            link[..target.len()].copy_from_slice(target.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_mode(*mode);
+            header.set_uid(1000);
+            header.set_gid(100);
+            header.set_mtime(1_000_000_000);
+            header.set_size(data.len() as u64);
+            header.set_cksum();
+            builder.append(&header, *data).unwrap();
+        }
+        builder.into_inner().unwrap().finish().unwrap()
+    }
+
+    fn unpacked_within(entries: &[One<'_>], most: u64) -> (TempDir, Result<(), ImageError>) {
+        let top = TempDir::new().unwrap();
+        fs::write(top.path().join("outside"), "untouched").unwrap();
+        let into = top.path().join("tree");
+        fs::create_dir(&into).unwrap();
+        let budget = Budget::new(Arc::new(Free), Limits::default());
+        let mut allowance = budget.allowance(top.path());
+        let cancel = Cancel::default();
+        let mut bounds = Bounds { most, allowance: &mut allowance, cancel: &cancel };
+        let result = unpack(archive(entries).as_slice(), &into, &mut bounds);
+        assert_eq!(fs::read_to_string(top.path().join("outside")).unwrap(), "untouched");
+        assert_eq!(fs::read_dir(top.path()).unwrap().count(), 2, "nothing is made beside it");
+        (top, result)
+    }
+
+    fn unpacked(entries: &[One<'_>]) -> (TempDir, Result<(), ImageError>) {
+        unpacked_within(entries, 1 << 20)
+    }
+
+    const FILE: EntryType = EntryType::Regular;
+    const DIR: EntryType = EntryType::Directory;
+    const SYMLINK: EntryType = EntryType::Symlink;
+    const LINK: EntryType = EntryType::Link;
+
+    #[test]
+    fn files_keep_their_owners_modes_and_times() {
+        let (top, result) = unpacked(&[
+            (DIR, "./", "", 0o755, b""),
+            (DIR, "./closed", "", 0o555, b""),
+            (FILE, "./closed/file", "", 0o4640, b"data"),
+            (SYMLINK, "link", "/etc/passwd", 0o777, b""),
+            (LINK, "hard", "closed/file", 0o640, b""),
+            (FILE, "/absolute/deep/file", "", 0o600, b"x"),
+            (FILE, "twice", "", 0o600, b"first"),
+            (FILE, "twice", "", 0o600, b"second"),
+        ]);
+        result.unwrap();
+        let at = |path: &str| top.path().join("tree").join(path);
+        let file = fs::metadata(at("closed/file")).unwrap();
+        assert_eq!((file.mode() & 0o7777, file.mtime()), (0o4640, 1_000_000_000));
+        if rustix::process::geteuid().is_root() {
+            assert_eq!((file.uid(), file.gid()), (1000, 100));
+        }
+        assert_eq!(fs::metadata(at("closed")).unwrap().mode() & 0o7777, 0o555);
+        assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(fs::metadata(at("hard")).unwrap().ino(), file.ino());
+        assert_eq!(fs::read(at("absolute/deep/file")).unwrap(), b"x");
+        assert_eq!(fs::read(at("twice")).unwrap(), b"second");
+    }
+
+    #[test]
+    fn no_path_leaves_the_directory() {
+        let attacks: [&[One<'_>]; 6] = [
+            &[(FILE, "../outside", "", 0o600, b"x")],
+            &[(FILE, "a/../../outside", "", 0o600, b"x")],
+            &[(SYMLINK, "up", "..", 0o777, b""), (FILE, "up/outside", "", 0o600, b"x")],
+            &[(SYMLINK, "up", "../outside", 0o777, b""), (LINK, "new", "up/x", 0o600, b"")],
+            &[(LINK, "stolen", "../outside", 0o600, b"")],
+            &[(SYMLINK, "up", "..", 0o777, b""), (LINK, "stolen", "up/outside", 0o600, b"")],
+        ];
+        for attack in attacks {
+            let (_top, result) = unpacked(attack);
+            assert!(matches!(result, Err(ImageError::Archive { .. })), "{attack:?}: {result:?}");
+        }
+        // A link in the place of a file is replaced, not written through.
+        let (top, result) = unpacked(&[
+            (SYMLINK, "file", "../outside", 0o777, b""),
+            (FILE, "file", "", 0o600, b"x"),
+        ]);
+        result.unwrap();
+        assert!(top.path().join("tree/file").symlink_metadata().unwrap().is_file());
+        // An absolute path is one below the directory.
+        let (top, result) = unpacked(&[(FILE, "/outside", "", 0o600, b"x")]);
+        result.unwrap();
+        assert!(top.path().join("tree/outside").exists());
+    }
+
+    #[test]
+    fn what_is_too_large_or_no_file_is_refused() {
+        let zeros = vec![0; 2 << 20];
+        let (_top, result) = unpacked(&[(FILE, "bomb", "", 0o600, &zeros)]);
+        assert!(matches!(result, Err(ImageError::ArchiveTooLarge { .. })), "{result:?}");
+        let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+        let many: Vec<One<'_>> =
+            names.iter().map(|name| (DIR, name.as_str(), "", 0o755, &b""[..])).collect();
+        assert!(matches!(unpacked(&many).1, Err(ImageError::ArchiveTooLarge { .. })));
+        for kind in [EntryType::Char, EntryType::Block, EntryType::Fifo] {
+            let (_top, result) = unpacked(&[(kind, "node", "", 0o600, b"")]);
+            assert!(result.unwrap_err().to_string().contains("node is a"), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_archive_is_told() {
+        let dir = TempDir::new().unwrap();
+        let budget = Budget::new(Arc::new(Free), Limits::default());
+        let mut allowance = budget.allowance(dir.path());
+        let whole = archive(&[(FILE, "a", "", 0o600, &[7; 5000])]);
+        for bytes in [&b"x"[..], b"", &whole[..whole.len() / 2]] {
+            let cancel = Cancel::default();
+            let mut bounds = Bounds { most: 1 << 20, allowance: &mut allowance, cancel: &cancel };
+            let error = unpack(bytes, dir.path(), &mut bounds).unwrap_err();
+            assert!(error.to_string().contains("not a complete .tar.gz"), "{error}");
+        }
+    }
+}

@@ -142,7 +142,7 @@ TABLE = [
     ("pushes.list", lambda: client.pushes.list(), NOT_OFFERED),
     ("pushes.get", lambda: client.pushes.get("p"), NOT_OFFERED),
     # The client opens these as web sockets.
-    ("exec", lambda: client.get("/instances/vm/exec", cast_to=object), NOT_OFFERED),
+    ("exec", lambda: client.get("/instances/vm/exec", cast_to=object, options={"headers": {"Upgrade": "websocket"}}), NOT_OFFERED),
     ("cp", lambda: client.get("/instances/vm/cp", cast_to=object), NOT_OFFERED),
 ]
 

@@ -4,6 +4,7 @@
 mod support;
 
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -92,10 +93,12 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// A daemon whose disk has room for 20 MiB of images.
+/// A daemon whose disk has room for 20 MiB of images, besides what the journal's log has already.
 fn small() -> Daemon {
     let daemon = Daemon::start();
-    daemon.host.set_disk(daemon.dir.path(), DISK_RESERVE + 20 * MIB);
+    let log = std::fs::metadata(daemon.dir.path().join("state/state.db-wal"));
+    let log = log.map_or(0, |log| log.blocks() * 512);
+    daemon.host.set_disk(daemon.dir.path(), DISK_RESERVE + 20 * MIB + log);
     daemon
 }
 

@@ -86,6 +86,22 @@ fn cards_in_the_place_of_others_keep_their_hardware_address() {
 }
 
 #[test]
+fn a_change_that_is_refused_gives_no_device_back() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    engine.instances().create(wish("vm", &["gpu"])).unwrap();
+    engine.instances().stop("vm").unwrap();
+    let held = rig.host.snapshot();
+    assert_ne!(held, rig.before, "it is bound to vfio-pci");
+    rig.launcher.set_busy_port(9999);
+    let forwards = vec!["9999:80".parse().unwrap()];
+    let network = Some(NetworkWish::Cards(vec![CardWish { forwards, ..CardWish::default() }]));
+    let refused = change(&engine, ChangeMachine { network, ..devices(&["nic"]) }).unwrap_err();
+    assert_eq!(refused.code, Code::PortInUse);
+    assert_eq!(rig.host.snapshot(), held);
+}
+
+#[test]
 fn a_firmware_that_is_not_there_changes_nothing() {
     let rig = Rig::ready();
     let engine = rig.open();

@@ -4,6 +4,7 @@
 //! link (openat2(2)), with `..` refused. Owners, modes and times are kept, in a directory that only root can enter.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -26,8 +27,12 @@ use crate::{Cancel, ImageError};
 /// The most entries of an archive.
 const MOST_ENTRIES: u64 = 1_000_000;
 
-/// The longest path in an archive, in bytes: less than PATH_MAX, as that of our directory is before it.
-const LONGEST_PATH: usize = 3000;
+/// The longest path in an archive, in bytes. mke2fs writes beyond its buffer for longer ones (`path_append` in
+/// misc/create_inode.c of e2fsprogs).
+const LONGEST_PATH: usize = 1000;
+
+/// The most memory for directories whose owners and modes are set at the end, in bytes.
+const MOST_DIRECTORIES: usize = 64 << 20;
 
 /// What an entry takes of the disk besides its data, at least.
 const ENTRY: u64 = 4096;
@@ -71,7 +76,11 @@ pub struct Bounds<'a> {
 }
 
 /// An open directory of which nothing is made outside.
-struct Top(OwnedFd);
+struct Top {
+    dir: OwnedFd,
+    /// How many directories were made that no entry describes, and are not yet counted.
+    implied: Cell<u64>,
+}
 
 /// Unpacks an archive into the empty directory `into`.
 ///
@@ -82,12 +91,13 @@ pub fn unpack(archive: impl Read, into: &Path, bounds: &mut Bounds<'_>) -> Resul
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = openat(CWD, into, flags, Mode::empty())
         .map_err(|error| ImageError::io("open", into, error))?;
-    let top = Top(top);
+    let top = Top { dir: top, implied: Cell::new(0) };
     let left = Rc::new(Cell::new(MOST_HEADERS));
     let inner = MultiGzDecoder::new(archive);
     let mut archive = Archive::new(Metered { inner, left: Rc::clone(&left) });
     let mut taken = 0u64;
-    let mut dirs: Vec<(PathBuf, Header)> = Vec::new();
+    let mut dirs: BTreeMap<PathBuf, Header> = BTreeMap::new();
+    let mut dirs_size = 0usize;
     for (number, entry) in (1u64..).zip(archive.entries().map_err(unreadable)?) {
         bounds.cancel.check()?;
         let mut entry = entry.map_err(unreadable)?;
@@ -104,10 +114,22 @@ pub fn unpack(archive: impl Read, into: &Path, bounds: &mut Bounds<'_>) -> Resul
             continue;
         }
         bounds.allowance.take(ENTRY)?;
-        if entry.header().entry_type() == EntryType::Directory {
-            dirs.push((path.clone(), entry.header().clone()));
+        expect_plain_file(&mut entry, &path)?;
+        if entry.header().entry_type() == EntryType::Directory
+            && dirs.insert(path.clone(), entry.header().clone()).is_none()
+        {
+            dirs_size += path.as_os_str().len() + size_of::<Header>();
+            if dirs_size > MOST_DIRECTORIES {
+                return Err(refused("it has too many directories".to_owned()));
+            }
         }
         make(&top, &mut entry, &path, bounds, &left)?;
+        let implied = top.implied.take().saturating_mul(ENTRY);
+        taken = taken.saturating_add(implied);
+        if taken > bounds.most {
+            return Err(ImageError::ArchiveTooLarge { most: bounds.most });
+        }
+        bounds.allowance.take(implied)?;
         bounds.allowance.wrote();
         left.set(MOST_HEADERS);
     }
@@ -115,6 +137,20 @@ pub fn unpack(archive: impl Read, into: &Path, bounds: &mut Bounds<'_>) -> Resul
     for (path, header) in dirs.iter().rev() {
         let settled = top.open_dir(path).and_then(|dir| settle(&File::from(dir), header));
         settled.map_err(|error| failed(path, &error))?;
+    }
+    Ok(())
+}
+
+/// Refuses a sparse file in the form of POSIX archives, whose data begins with a map.
+fn expect_plain_file<R: Read>(entry: &mut Entry<'_, R>, path: &Path) -> Result<(), ImageError> {
+    let Some(mut extensions) = entry.pax_extensions().map_err(unreadable)? else { return Ok(()) };
+    let is_sparse =
+        extensions.any(|one| one.is_ok_and(|one| one.key_bytes().starts_with(b"GNU.sparse.")));
+    if is_sparse {
+        return Err(refused(format!(
+            "{} is a sparse file in a form that is not read: make the archive with `tar --format=gnu`, or without `--sparse`",
+            path.display()
+        )));
     }
     Ok(())
 }
@@ -181,7 +217,7 @@ impl Top {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        Ok(openat2(&self.0, path, flags, Mode::empty(), resolve)?)
+        Ok(openat2(&self.dir, path, flags, Mode::empty(), resolve)?)
     }
 
     /// The directory of an entry, which is made if it is missing, and the entry's name in it.
@@ -199,6 +235,7 @@ impl Top {
                 Err(Errno::EXIST) => {}
                 made => {
                     made?;
+                    self.implied.set(self.implied.get().saturating_add(1));
                     // As tar makes them.
                     let made = openat(&at, part.as_os_str(), directory(), Mode::empty())?;
                     fchmod(&made, Mode::from_raw_mode(0o755))?;
@@ -415,6 +452,33 @@ mod tests {
     const DIR: EntryType = EntryType::Directory;
     const SYMLINK: EntryType = EntryType::Symlink;
     const LINK: EntryType = EntryType::Link;
+
+    #[test]
+    fn directories_that_no_entry_describes_are_counted() {
+        let deep = [(FILE, "a/b/c/d/e/f", "", 0o644, b"".as_slice())];
+        unpacked_within(&deep, 6 * ENTRY).1.unwrap();
+        let refused = unpacked_within(&deep, 6 * ENTRY - 1).1;
+        assert!(matches!(refused, Err(ImageError::ArchiveTooLarge { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_sparse_file_whose_data_begins_with_a_map_is_refused() {
+        let mut builder = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        builder.append_pax_extensions([("GNU.sparse.major", b"1".as_slice())]).unwrap();
+        let mut header = Header::new_ustar();
+        header.set_path("GNUSparseFile.1/sparse").unwrap();
+        header.set_size(0);
+        header.set_cksum();
+        builder.append(&header, b"".as_slice()).unwrap();
+        let archive = builder.into_inner().unwrap().finish().unwrap();
+        let top = TempDir::new().unwrap();
+        let budget = Budget::new(Arc::new(Free), Limits::default());
+        let mut allowance = budget.allowance(top.path());
+        let cancel = Cancel::default();
+        let mut bounds = Bounds { most: 1 << 20, allowance: &mut allowance, cancel: &cancel };
+        let error = unpack(archive.as_slice(), top.path(), &mut bounds).unwrap_err().to_string();
+        assert!(error.contains("sparse") && error.contains("--format=gnu"), "{error}");
+    }
 
     #[test]
     fn files_keep_their_owners_modes_and_times() {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -203,7 +203,7 @@ impl Volumes {
     ) -> Result<(), ImageError> {
         let dir = self.pending(id);
         make_dir(&self.dir)?;
-        match fs::create_dir(&dir) {
+        match fs::DirBuilder::new().mode(0o711).create(&dir) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 return Err(ImageError::Exists { id });
             }

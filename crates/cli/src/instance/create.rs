@@ -121,7 +121,7 @@ pub struct Create {
     /// Give it a TPM 2.0, which swtpm emulates
     #[arg(long)]
     tpm: bool,
-    /// Give it a screen for `handover instance view`: vnc or spice; with listen=ADDRESS[:PORT], viewers can also reach it there, with
+    /// Give it a screen for `handover instance view`: vnc or spice; with listen=ADDRESS or listen=ADDRESS:PORT, viewers can also reach it there, with
     /// a password
     #[arg(long, value_name = "PROTOCOL[,listen=ADDRESS[:PORT]]", value_parser = values::display)]
     display: Option<(String, Option<String>)>,

@@ -83,7 +83,7 @@ enum Command {
     Pause(Several),
     /// Let paused guests continue, or those that the hypervisor has stopped
     Resume(Several),
-    /// Change an instance
+    /// Change an instance: its machine while it is stopped, what starts it at any time
     Set(Box<Set>),
     /// Attach a volume or a CD-ROM to a stopped instance
     Attach(Attach),

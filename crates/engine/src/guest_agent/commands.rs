@@ -186,6 +186,8 @@ pub fn interfaces(
 
 /// Whether others can reach a guest by this address.
 fn is_of_use(address: &IpAddr) -> bool {
+    // An IPv4 address in the form of IPv6 is that address.
+    let address = address.to_canonical();
     let is_of_link = match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),

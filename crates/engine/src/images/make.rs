@@ -48,7 +48,7 @@ impl Images {
                 tags: request.tags,
             },
         };
-        // Before the other image can be removed: whoever removes it sees that it is read.
+        // Before the other image can be removed: a removal sees that it is read.
         let import = self.running.begin(stored.id, reads.as_ref().map(|other| other.id));
         if let Some(other) = &reads {
             let _allocation = lock(&self.journal.allocation);

@@ -1,6 +1,6 @@
 //! The network cards of a machine: what is asked for, hardware addresses, forwarded ports.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use model::{
     CardLink, Code, Forward, LaunchError, Mac, MachineOptions, NetworkCard, Protocol, Refusal,
@@ -68,7 +68,9 @@ impl Instances {
         others.retain(|other| other.instance.id != instance.id);
         let cards = || others.iter().flat_map(|other| &other.instance.options.cards);
         let mut macs: Vec<Mac> = cards().map(|card| card.mac).collect();
-        let taken: Vec<Forward> = cards().flat_map(|card| card.forwards.clone()).collect();
+        let mut taken: Vec<Forward> = cards().flat_map(|card| card.forwards.clone()).collect();
+        let screens = others.iter().filter_map(|other| other.instance.options.screen());
+        taken.extend(screens.chain(instance.options.screen()).map(listened));
         let wants_ssh = instance.options.seed.as_ref().is_some_and(|seed| seed.host_key.is_some());
         let launcher = self.launcher(&instance.hypervisor)?;
         for card in &mut instance.options.cards {
@@ -148,6 +150,12 @@ fn expect_free(card: &NetworkCard, taken: &[Forward]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The port at which a screen is, like a forwarded one.
+fn listened(at: SocketAddr) -> Forward {
+    let (address, host_port) = (at.ip(), at.port());
+    Forward { protocol: Protocol::Tcp, address, host_port, guest_port: host_port }
+}
+
 fn ssh(host_port: u16) -> Forward {
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     Forward { protocol: Protocol::Tcp, address, host_port, guest_port: SSH }
@@ -187,7 +195,7 @@ fn mac_taken(mac: Mac) -> Refusal {
 fn port_taken(forward: &Forward) -> Refusal {
     Refusal::new(
         Code::PortInUse,
-        format!("the port of {forward} is forwarded already, by this or another instance"),
+        format!("the port of {forward} is taken already, by this or another instance"),
         "choose another port of the host; `handover instance show NAME` shows those of an instance",
     )
 }

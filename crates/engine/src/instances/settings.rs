@@ -1,6 +1,6 @@
 //! Changing an instance after its creation.
 
-use model::{Autostart, Mac, Refusal};
+use model::{Autostart, Claim, Mac, Refusal};
 use uuid::Uuid;
 
 use super::create::gpu;
@@ -86,14 +86,15 @@ impl Instances {
             self.expect_firmware(instance, has_kernel && !instance.options.is_without_root)?;
         }
         let changed = devices.map(|devices| self.other_claims(instance, &devices)).transpose()?;
+        if let Some(changed) = &changed {
+            // Before a device is given back: nothing may be refused afterwards, unless it is taken meanwhile.
+            self.reserve_network(&mut instance.clone())?;
+            self.expect_devices(changed)?;
+            changed.given_up.iter().try_for_each(|claim| self.claims.give_up(claim))?;
+        }
         let _allocation = lock(&self.journal.allocation);
         self.reserve_network(instance)?;
-        if let Some(ChangedClaims { claims, new, leaving }) = &changed {
-            let new =
-                || claims.iter().map(|stored| &stored.claim).filter(|one| new.contains(&one.id));
-            new().try_for_each(|claim| self.claims.expect_available(claim, leaving))?;
-            self.claims.expect_room(&self.hardware.inventory()?, new())?;
-        }
+        changed.as_ref().map_or(Ok(()), |changed| self.expect_devices(changed))?;
         if instance.options.firmware != earlier {
             // Another firmware has other variables. A guest that is started from its usual place needs none.
             let launcher = self.launcher(&instance.hypervisor)?;
@@ -102,7 +103,7 @@ impl Instances {
                 .map_err(|error| refusals::launch_failed(&error))?;
         }
         self.store.write(Durability::Power, |tx| {
-            if let Some(ChangedClaims { claims, new, leaving }) = &changed {
+            if let Some(ChangedClaims { claims, new, leaving, .. }) = &changed {
                 leaving.iter().try_for_each(|id| StoredClaim::delete(tx, *id))?;
                 for claim in claims {
                     if new.contains(&claim.claim.id) {
@@ -153,7 +154,6 @@ impl Instances {
         let leaving: Vec<Uuid> = others.iter().map(|claim| claim.claim.id).collect();
         let wants = self.wanted_devices(&missing)?;
         let (chosen, _) = self.claims.choose_for_instance(id, &wants, &leaving)?;
-        others.iter().try_for_each(|claim| self.claims.give_up(claim))?;
         let new: Vec<Uuid> = chosen.iter().map(|claim| claim.claim.id).collect();
         let mut chosen = chosen.into_iter();
         let mut claims: Vec<StoredClaim> =
@@ -163,7 +163,18 @@ impl Instances {
         }
         instance.devices = claims.iter().filter_map(|claim| claim.device).collect();
         instance.gpu = gpu(&claims);
-        Ok(ChangedClaims { claims, new, leaving })
+        let is_there = |device| claims.iter().any(|claim| claim.claim.holds(device));
+        instance.options.roms.retain(|rom| is_there(rom.device));
+        Ok(ChangedClaims { claims, new, leaving, given_up: others })
+    }
+
+    /// Checks that the devices that an instance gets are free.
+    fn expect_devices(&self, changed: &ChangedClaims) -> Result<(), Refusal> {
+        let ChangedClaims { claims, new, leaving, .. } = changed;
+        let all = claims.iter().map(|stored| &stored.claim);
+        let new: Vec<&Claim> = all.filter(|claim| new.contains(&claim.id)).collect();
+        new.iter().try_for_each(|claim| self.claims.expect_available(claim, leaving))?;
+        self.claims.expect_room(&self.hardware.inventory()?, new)
     }
 
     /// An instance that starts with the host does so from the next start of the host on.
@@ -184,4 +195,6 @@ struct ChangedClaims {
     new: Vec<Uuid>,
     /// Those that it has no longer.
     leaving: Vec<Uuid>,
+    /// The same, as they are.
+    given_up: Vec<StoredClaim>,
 }

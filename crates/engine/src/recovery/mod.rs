@@ -144,10 +144,11 @@ impl Recovery {
         jobs.push(Box::new(|report: &mut RecoveryReport| {
             self.find_machines(|id| !interrupted.contains(&id), report)?;
             report.notes.extend(self.images.recover()?);
-            report.notes.extend(self.instances.recover_volumes()?);
             Ok(())
         }));
         order.perform(jobs, &mut report)?;
+        // Not beside a delete that is finished, which removes volumes and their files.
+        report.notes.extend(self.instances.recover_volumes()?);
         self.instances.note_unrecorded(&mut report)?;
         // Failed changes are rolled back before the configuration is restored.
         report.notes.extend(self.vf_counts.retry(None)?);

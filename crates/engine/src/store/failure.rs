@@ -38,13 +38,26 @@ pub fn broken(path: &Path, error: &Error) -> Refusal {
             format!("cannot use {place}: another process has it locked"),
             format!("`fuser -v {place}` shows the process; end it, then retry"),
         ),
-        Some(ErrorCode::DiskFull) => Refusal::new(
-            Code::StateUnusable,
-            format!("cannot write {place}: the disk is full"),
-            format!("free some space (`df -h {place}` shows the file system), then retry"),
-        ),
+        Some(ErrorCode::DiskFull) => full(path),
+        // Of a file that SQLite has beside it.
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_full(path) => full(path),
         _ => unusable(path, &error.to_string()),
     }
+}
+
+fn full(path: &Path) -> Refusal {
+    let place = path.display();
+    Refusal::new(
+        Code::StateUnusable,
+        format!("cannot write {place}: the disk is full"),
+        format!("free some space (`df -h {place}` shows the file system), then retry"),
+    )
+}
+
+/// Whether nothing is left on the file system of this file.
+fn is_full(path: &Path) -> bool {
+    let dir = path.parent().unwrap_or(path);
+    rustix::fs::statvfs(dir).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 1 << 20)
 }
 
 /// The refusal for a file or directory that is not Handover's, or that this user may not use; `None` for any other

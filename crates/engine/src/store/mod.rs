@@ -87,6 +87,12 @@ pub struct Store {
     _lock: StoreLock,
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        room::empty(&self.connection().connection, &self.path);
+    }
+}
+
 struct Writer {
     connection: Connection,
     /// The connection's current durability; `None` if unknown.
@@ -160,6 +166,10 @@ impl Store {
         // Otherwise SQLite replans statements when their values change, which small tables do not need.
         connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(|error| broken(&path, &error))?;
+        // The log stays when the store is closed, and so do its blocks: a daemon must be able to start on a full disk.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .map_err(|error| broken(&path, &error))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| broken(&path, &error))?;
         let writer = Writer { connection, durability: None };

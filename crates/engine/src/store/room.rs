@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use model::{Code, Refusal};
@@ -28,7 +28,8 @@ const RETURNING: u64 = 1 << 20;
 /// The units of `st_blocks` (stat(2)).
 const BLOCK: u64 = 512;
 
-/// The size of a page's header in the log (<https://www.sqlite.org/walformat.html>).
+/// The sizes of the log's header, and of that of a page in it (<https://www.sqlite.org/walformat.html>).
+const LOG_HEADER: usize = 32;
 const FRAME_HEADER: u64 = 24;
 
 /// The log of a store.
@@ -52,6 +53,29 @@ pub fn reserve(store: &Path) {
     }
 }
 
+/// Empties the log before the store is closed, and keeps its blocks. A copy of the file alone is then complete, and a file that
+/// someone puts in its place is not taken for one that the log belongs to.
+pub fn empty(connection: &Connection, store: &Path) {
+    let is_written =
+        matches!(begin_anew(connection), Ok((0, frames, written)) if frames == written);
+    let emptied = opened(store).and_then(|log| match is_written {
+        // SQLite takes a log without a valid header for an empty one.
+        true => log.write_all_at(&[0; LOG_HEADER], 0),
+        false => Ok(()),
+    });
+    if let Err(error) = emptied {
+        tracing::debug!(store = %store.display(), %error, "the log is not emptied");
+    }
+}
+
+/// Writes what the log has to the file, so that the log begins anew: whether a reader was in the way, the frames in the log, and
+/// those that were written.
+fn begin_anew(connection: &Connection) -> rusqlite::Result<(i64, i64, i64)> {
+    connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })
+}
+
 /// Refuses an operation if its records may not fit on the disk: unrecorded steps cannot be undone. SQLite would fail only in the
 /// middle, because it first fills the rest of its log.
 pub fn expect(connection: &Connection, store: &Path, kind: OperationKind) -> Result<(), Refusal> {
@@ -68,12 +92,9 @@ pub fn expect(connection: &Connection, store: &Path, kind: OperationKind) -> Res
 /// anew; on a full disk that works as long as the file does not grow.
 fn reserved(connection: &Connection, store: &Path) -> u64 {
     let has = opened(store).and_then(|log| log.metadata()).map_or(0, |log| log.blocks() * BLOCK);
-    let begun = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-    });
     let page = connection.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0));
     let page = page.ok().and_then(|page| u64::try_from(page).ok()).unwrap_or(4096);
-    let used = match begun {
+    let used = match begin_anew(connection) {
         Ok((0, frames, written)) if frames == written => 0,
         Ok((_, frames, _)) => u64::try_from(frames).unwrap_or(u64::MAX),
         Err(_) => return 0,
@@ -123,6 +144,20 @@ mod tests {
         for kind in OperationKind::ALL {
             assert_eq!(expect(&connection, &store, kind), Ok(()), "this disk is not full");
         }
+    }
+
+    #[test]
+    fn the_log_keeps_its_blocks_when_the_store_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::open(dir.path()).unwrap();
+        let blocks = || log(&dir.path().join("state.db")).metadata().unwrap().blocks() * BLOCK;
+        let open = blocks();
+        drop(store);
+        assert_eq!(blocks(), open);
+        // A copy of the file alone is complete.
+        std::fs::copy(dir.path().join("state.db"), dir.path().join("copy.db")).unwrap();
+        let copy = Connection::open(dir.path().join("copy.db")).unwrap();
+        copy.query_row("SELECT id FROM identity", [], |_| Ok(())).unwrap();
     }
 
     #[test]

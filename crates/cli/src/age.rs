@@ -26,6 +26,11 @@ pub fn local(time: &str, now: Timestamp, zone: &TimeZone) -> String {
     }
 }
 
+/// The same now, in this machine's time zone.
+pub fn shown(time: &str) -> String {
+    local(time, Timestamp::now(), &TimeZone::system())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -246,7 +246,7 @@ fn show(connection: &Connection, device: &Registered, instances: &Names) -> Done
         ("why", device.state_reason.clone().unwrap_or_default()),
         ("on vfio", if device.bound_to_vfio { "yes" } else { "no" }.to_owned()),
         ("attached to", attached.to_owned()),
-        ("registered", device.created_at.clone()),
+        ("registered", crate::age::shown(&device.created_at)),
         ("tags", output::tags(&device.tags)),
     ];
     listing::print_one(connection.json(), device, &fields)

@@ -317,7 +317,7 @@ fn show(connection: &Connection, image: &Imported) -> Done {
         ("boots", boots(image).to_owned()),
         ("size", image.size_bytes.map(model::shown::bytes).unwrap_or_default()),
         ("on disk", image.used_bytes.map(model::shown::bytes).unwrap_or_default()),
-        ("imported", image.created_at.clone()),
+        ("imported", crate::age::shown(&image.created_at)),
         ("tags", output::tags(&image.tags)),
     ];
     listing::print_one(connection.json(), image, &fields)

@@ -173,7 +173,7 @@ fn show(connection: &Connection, volume: &Disk) -> Done {
         ("format", volume.format.clone()),
         ("instances", users(volume)),
         ("deleted with", volume.made_with.as_ref().map(|_| users(volume)).unwrap_or_default()),
-        ("created", volume.created_at.clone()),
+        ("created", crate::age::shown(&volume.created_at)),
         ("tags", output::tags(&volume.tags)),
     ];
     listing::print_one(connection.json(), volume, &fields)

@@ -77,10 +77,24 @@ const OF_AGENT: &[&str] = &[
 
 /// The directory with the guest's `initrd.gz`, and `ssh.gz` with an SSH server and the agent.
 pub fn ready(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf> {
+    with_modules(builder, tools, kernel, MODULES)
+}
+
+/// The same with drivers for UEFI's variables and for disks with a file system.
+pub fn with_file_systems(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf> {
+    with_modules(builder, tools, kernel, &[MODULES, &["efivarfs", "ext4"]].concat())
+}
+
+fn with_modules(
+    builder: &Builder,
+    tools: &Tree,
+    kernel: &Kernel,
+    modules: &[&str],
+) -> Result<PathBuf> {
     let scripts = sources().join("guest");
     let key = Key::new("guest")
         .text("3")
-        .text(&MODULES.join(" "))
+        .text(&modules.join(" "))
         .part(&kernel.entry)
         .source(&scripts)?;
     let key = builder.packages.key(&AGENT, key)?;
@@ -93,7 +107,7 @@ pub fn ready(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf
             archive.file("bin/busybox", &tools.root().join("usr/bin/busybox"))?;
             archive.data("init", 0o755, &fs::read(scripts.join("init"))?)?;
             archive.tree("checks", &scripts.join("checks"))?;
-            add_modules(archive, tools, kernel, MODULES)
+            add_modules(archive, tools, kernel, modules)
         })?;
         // The kernel unpacks one archive after another (Documentation/driver-api/early-userspace/buffer-format.rst).
         let ssh = work.join("ssh.gz");

@@ -65,6 +65,11 @@ impl Kernel {
         self.entry.join("vmlinux")
     }
 
+    /// The compressed kernel as Debian signed it, for boot loaders. The slim one has none.
+    pub fn signed(&self) -> PathBuf {
+        self.entry.join("vmlinuz")
+    }
+
     /// The directory with `lib/modules/<version>` below it.
     pub fn modules_base(&self) -> PathBuf {
         self.entry.join("modules")

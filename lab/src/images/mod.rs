@@ -3,6 +3,7 @@
 //! Each is built from its own inputs and cached separately, so that after a change of a script or of a module only
 //! small parts are rebuilt.
 
+pub mod debian_disk;
 pub mod erofs;
 pub mod guest;
 pub mod initrd;

@@ -57,7 +57,7 @@ const LEFT_OUT: &[&str] = &[
 
 /// Unpacks the kernel, unless that was done before.
 pub fn ready(builder: &Builder, tools: &Tree) -> Result<Kernel> {
-    let key = builder.packages.key(&SET, Key::new("stock").text("1").text(&LEFT_OUT.join(" ")))?;
+    let key = builder.packages.key(&SET, Key::new("stock").text("2").text(&LEFT_OUT.join(" ")))?;
     let entry = builder.cache.entry(&key, |work| {
         let tree = work.join("tree");
         builder.packages.unpack(&SET, &tree)?;
@@ -70,7 +70,7 @@ pub fn ready(builder: &Builder, tools: &Tree) -> Result<Kernel> {
             .find(|path| path.exists())
             .context("the kernel's package has no vmlinuz")?;
         let packed = fs::read(&image)?;
-        fs::remove_file(&image)?;
+        fs::rename(&image, work.join("vmlinuz"))?;
         unpack_kernel(tools, payload(&packed)?, &work.join("vmlinux"))?;
         fs::remove_dir_all(tree)?;
         progress::step("unpacking the kernel's modules", || unpack_modules(tools, &modules))?;

@@ -22,6 +22,7 @@ mod refusals;
 mod shared;
 mod support;
 mod systemd;
+mod uefi;
 mod unwritable;
 mod vgpu;
 mod vgpu_claims;

@@ -3,6 +3,7 @@
 //! Each is built from its own inputs and cached separately, so that after a change of a script or of a module only
 //! small parts are rebuilt.
 
+pub mod cloud_init;
 pub mod debian_disk;
 pub mod erofs;
 pub mod guest;
@@ -14,6 +15,7 @@ pub mod ramdisk_tools;
 pub mod slim;
 pub mod stock;
 pub mod userland;
+pub mod vnc;
 
 use std::path::PathBuf;
 

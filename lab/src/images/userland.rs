@@ -93,7 +93,7 @@ pub fn ready(builder: &Builder) -> Result<(Tree, PathBuf)> {
 }
 
 /// Creates the files that the packages' scripts create on a real machine.
-fn complete(root: &Path) -> Result<()> {
+pub(super) fn complete(root: &Path) -> Result<()> {
     for dir in [
         "dev",
         "etc",

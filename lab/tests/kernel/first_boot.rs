@@ -3,7 +3,7 @@
 //! cloud-init; the SSH server is dropbear, the client OpenSSH, and passt is Debian's. Its second start is with the passt of
 //! Debian 12, which needs the kernel's help to keep the guest from the host's loopback.
 
-use lab::images::older;
+use lab::images::{older, vnc};
 use serde_json::json;
 
 use crate::support::{Host, wanted};
@@ -50,6 +50,7 @@ fn a_person_logs_in_to_a_machine() {
     its_other_cards_reach_their_networks(&host);
     its_disks_are_on_their_buses(&host);
     the_screen_is_not_black(&host);
+    a_vnc_client_takes_a_picture(&host);
     the_console_is_a_terminal(&host);
     it_tells_what_it_uses(&host);
     its_agent_runs_commands(&host);
@@ -283,6 +284,23 @@ fn its_agent_runs_commands(host: &Host) {
     assert_eq!(exec("--wait 60s -- true").lines().last(), Some("status=0"), "it is back");
     let log = host.sh("cat /tmp/handover.log; handover instance show dev --json");
     assert!(!log.contains("secret"), "{log}");
+}
+
+/// Debian's vncsnapshot gets the same picture. A black one has a tenth of its size.
+fn a_vnc_client_takes_a_picture(host: &Host) {
+    let client = vnc::client().unwrap();
+    host.lab.put(&client.root().join("usr/bin/vncsnapshot"), "/tmp/vncsnapshot").unwrap();
+    let said = host.sh(
+        "handover instance view dev --no-viewer --listen 127.0.0.1:5902 >/tmp/view 2>&1 & view=$!
+         until grep -q 'connect a viewer' /tmp/view; do sleep 0.1; done
+         /tmp/vncsnapshot -nocursor 127.0.0.1:2 /tmp/picture.jpg 2>&1; kill -INT $view; wait $view
+         echo size $(stat -c %s /tmp/picture.jpg) type $(head -c 3 /tmp/picture.jpg | od -An -tx1)
+         rm /tmp/view /tmp/picture.jpg /tmp/vncsnapshot",
+    );
+    let size = said.lines().find_map(|line| line.strip_prefix("size ")).unwrap();
+    let (size, kind) = size.split_once(" type ").unwrap();
+    println!("the picture has {size} bytes");
+    assert!(kind == "ff d8 ff" && size.parse::<u32>().unwrap() > 15_000, "{said}");
 }
 
 /// What its processor, disks and cards did.

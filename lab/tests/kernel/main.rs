@@ -5,6 +5,7 @@ mod agreement;
 mod attacks;
 mod boot_list;
 mod claims;
+mod cloud;
 mod commands;
 mod companions;
 mod contract;

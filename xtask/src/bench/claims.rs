@@ -36,17 +36,17 @@ const CLIENTS: usize = 4;
 fn config(folder: &Path) -> Config {
     Config {
         state_dir: folder.join("state"),
-        image_dirs: Vec::new(),
+        image_dirs: vec![folder.to_owned()],
         block_dirs: Vec::new(),
         image_limits: engine::ImageLimits::default(),
-        machine_uids: 1_900_000_000..1_900_000_010,
+        machine_uids: 1_900_000_000..1_900_001_000,
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
         journal_kept: engine::JournalKept::default(),
     }
 }
 
-fn engine(
+pub(super) fn engine(
     folder: &Path,
     host: Arc<dyn Host>,
     sim: &Arc<SimHost>,

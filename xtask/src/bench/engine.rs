@@ -71,7 +71,7 @@ pub fn create() -> Result<String> {
 }
 
 /// Imports a minimal kernel: the header of a bzImage (Documentation/arch/x86/boot.rst).
-fn image(engine: &Engine, folder: &Path) -> Result<()> {
+pub(super) fn image(engine: &Engine, folder: &Path) -> Result<()> {
     let path = folder.join("kernel");
     let mut header = vec![0u8; 0x1fe];
     header.extend(b"\x55\xaa\0\0HdrS");

@@ -6,6 +6,7 @@ mod crowd;
 mod daemon;
 mod engine;
 mod host;
+mod instances;
 pub mod listing;
 pub mod syncs;
 mod uevent;
@@ -29,6 +30,7 @@ pub fn run(handover: &Path) -> Result<()> {
     println!("{}", claims::rest()?);
     println!("{}", crowd::crowd(CROWD)?);
     println!("{}", daemon::start(handover)?);
+    println!("{}", instances::list(handover)?);
     println!("{}", uevent::applied()?);
     Ok(())
 }

@@ -257,14 +257,15 @@ impl Files {
         Ok(log)
     }
 
-    /// Truncates the console and the log to nothing if they are too long. Call it regularly while the machine runs.
-    /// Their writers append, and so continue at the new end.
-    pub fn limit(&self) -> io::Result<()> {
+    /// Truncates the console and the log to nothing if they are too long, and returns their size, in bytes. Call it regularly
+    /// while the machine runs. Their writers append, and so continue at the new end.
+    pub fn limit(&self) -> io::Result<u64> {
+        let mut size = 0;
         for path in [self.console(), self.log()] {
             match fs::symlink_metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
-                Ok(metadata) if metadata.len() <= LONGEST => {}
+                Ok(metadata) if metadata.len() <= LONGEST => size += metadata.len(),
                 // The console belongs to the machine's user, who cannot put another file there.
                 Ok(_) => OwnFile::at(&path)
                     .or_of_anyone()
@@ -272,7 +273,7 @@ impl Files {
                     .set_len(0)?,
             }
         }
-        Ok(())
+        Ok(size)
     }
 
     /// The end of the log.

@@ -54,8 +54,9 @@ pub(crate) use procfs::Proc;
 pub(crate) use programs::{VersionText, is_executable, on_path, printed, wait};
 pub(crate) use run_dir::{Record, RunDir};
 
-/// How often the sizes of a machine's console and log are checked.
-const BETWEEN_CHECKS: Duration = Duration::from_secs(2);
+/// How often the sizes of a machine's console and log are checked while they grow, and at least. With hundreds of quiet
+/// machines a daemon that nobody asks anything must use no processor time.
+const CHECKS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(32));
 
 /// How long a VMM may take to accept a viewer.
 const ADD_VIEWER: Duration = Duration::from_secs(10);
@@ -328,11 +329,18 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             interfaces: Vec::new(),
         });
         // The first check is at once, for files that an earlier run or an earlier daemon left.
+        let (mut size, mut pause) = (None, CHECKS.0);
         loop {
-            if let Err(error) = files.limit() {
-                tracing::warn!(machine = %handle.id, %error, "cannot truncate the machine's console and log");
+            match files.limit() {
+                Ok(now) => {
+                    pause = if size == Some(now) { CHECKS.1.min(pause * 2) } else { CHECKS.0 };
+                    size = Some(now);
+                }
+                Err(error) => {
+                    tracing::warn!(machine = %handle.id, %error, "cannot truncate the machine's console and log");
+                }
             }
-            if let Some(exit) = watch.wait(Some(BETWEEN_CHECKS)).map_err(watching)? {
+            if let Some(exit) = watch.wait(Some(pause)).map_err(watching)? {
                 return self.settle(handle).map(|()| exit);
             }
             if let Err(error) = run.keep_record(&record) {

@@ -82,11 +82,14 @@ enum Chore {
         /// Number of repetitions
         times: usize,
     },
-    /// Measure Handover's share of creates and claims, and the idle daemon
+    /// Measure Handover's share of creates and claims, the idle daemon, and a long list
     Bench {
         /// The executable of the daemon to measure
         #[arg(long, default_value = "target/release/handover")]
         handover: PathBuf,
+        /// Only this figure; an unknown name lists them
+        #[arg(long)]
+        only: Option<String>,
     },
 }
 
@@ -128,7 +131,7 @@ fn main() -> Result<ExitCode> {
         Chore::ReleaseArchive { handover, folder } => release::archive(&handover, &folder)?,
         Chore::BenchListing { handover } => bench::listing::run(&handover)?,
         Chore::BenchVerbs { times } => bench::syncs::verbs(times)?,
-        Chore::Bench { handover } => bench::run(&handover)?,
+        Chore::Bench { handover, only } => bench::run(&handover, only.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
 }

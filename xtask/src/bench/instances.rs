@@ -31,7 +31,7 @@ pub fn list(handover: &Path) -> Result<String> {
             .create(CreateInstance {
                 name: format!("machine-{number}"),
                 image: Some("image".into()),
-                network: NetworkWish::None,
+                network: NetworkWish::OFF,
                 ..CreateInstance::default()
             })
             .map_err(|refusal| anyhow!(refusal))?;
@@ -39,7 +39,7 @@ pub fn list(handover: &Path) -> Result<String> {
     drop(own);
     let client = served(&folder.0, sim)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let ready = async || client.get::<api::Health>("/health").await.is_ok_and(|h| h.status == "ok");
+    let ready = async || client.get::<api::Health>("/health").await.is_ok_and(|h| h.status == api::HealthStatus::Ok);
     let until = Instant::now() + Duration::from_secs(60);
     while !runtime.block_on(ready()) {
         ensure!(Instant::now() < until, "the daemon does not answer");

@@ -20,18 +20,30 @@ use anyhow::Result;
 /// How long many clients send requests.
 const CROWD: Duration = Duration::from_secs(60);
 
-/// Measures and prints everything. `handover` is the executable of the daemon.
-pub fn run(handover: &Path) -> Result<()> {
-    println!("{}", choosing::sets()?);
-    println!("{}", engine::create()?);
-    println!("{}", claims::step()?);
-    println!("{}", syncs::counted()?);
-    println!("{}", claims::together()?);
-    println!("{}", claims::rest()?);
-    println!("{}", crowd::crowd(CROWD)?);
-    println!("{}", daemon::start(handover)?);
-    println!("{}", instances::list(handover)?);
-    println!("{}", uevent::applied()?);
+/// What is measured, by name.
+const FIGURES: [(&str, fn(&Path) -> Result<String>); 10] = [
+    ("choosing", |_| choosing::sets()),
+    ("create", |_| engine::create()),
+    ("steps", |_| claims::step()),
+    ("syncs", |_| syncs::counted()),
+    ("together", |_| claims::together()),
+    ("rest", |_| claims::rest()),
+    ("crowd", |_| crowd::crowd(CROWD)),
+    ("start", daemon::start),
+    ("instances", instances::list),
+    ("uevent", |_| uevent::applied()),
+];
+
+/// Measures and prints everything, or one figure. `handover` is the executable of the daemon and of commands.
+pub fn run(handover: &Path, only: Option<&str>) -> Result<()> {
+    if let Some(only) = only.filter(|only| FIGURES.iter().all(|(name, _)| name != only)) {
+        anyhow::bail!("unknown figure {only:?}: {}", FIGURES.map(|(name, _)| name).join(", "));
+    }
+    for (name, figure) in FIGURES {
+        if only.is_none_or(|only| only == name) {
+            println!("{}", figure(handover)?);
+        }
+    }
     Ok(())
 }
 

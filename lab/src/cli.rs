@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use lab::{
     Lab, Options,
     agent::{Start, server},
-    images::{Choice, Images},
+    images::{Choice, Images, debian_disk},
     progress,
     resident::{self, Forward},
     topology::{self, Topology},
@@ -40,6 +40,8 @@ enum Command {
         #[arg(long)]
         refresh: bool,
     },
+    /// Build the disk that UEFI boots, with Debian's signed boot loaders and kernel, and print its path
+    Disk,
     /// Boot a fresh L1, run a command in it as root, and exit with its status
     ///
     /// One argument is a bash script; several are a program and its arguments. Status 124: timeout; 125: the lab itself
@@ -167,6 +169,10 @@ impl RunArguments {
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Build { slim, refresh } => build(slim, refresh),
+        Command::Disk => {
+            println!("{}", debian_disk::ready()?.display());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Run { host, timeout, run } => run_once(&host, Duration::from_secs(timeout), &run),
         Command::Up { host, forward } => up(&host, &forward),
         Command::Exec { run } => {

@@ -9,6 +9,7 @@ use model::{Code, Refusal};
 
 use crate::connection::{Connection, tag};
 use crate::failure::{Done, Failure};
+use crate::progress::waiting;
 use crate::{listing, output, values};
 
 /// Import disk images and kernels
@@ -180,8 +181,12 @@ fn tags(tags: Vec<(String, String)>) -> Option<api::Tags> {
 /// Makes an image, and waits until it can be used.
 async fn make(client: &Client, name: &str, body: &MakeImage) -> Result<Imported, Refusal> {
     let path = format!("/images/{}", segment(name));
-    let image = client.post(&path, Some(body)).await?;
-    until_ready(client, image, name, "choose another way, or free space").await
+    let what = format!("the image {name} is made");
+    waiting(&what, async {
+        let image = client.post(&path, Some(body)).await?;
+        until_ready(client, image, name, "choose another way, or free space").await
+    })
+    .await
 }
 
 /// Waits until an image can be used.
@@ -266,8 +271,12 @@ impl Import {
         let parts =
             files.into_iter().filter_map(|(field, path)| Some(FilePart { field, path: path? }));
         upload.files.extend(parts);
-        let image: Imported = client.upload("/images", upload).await?;
-        until_ready(client, image, &self.name, "fix the file").await
+        let sizes = upload.files.iter().filter_map(|part| std::fs::metadata(&part.path).ok());
+        let size = model::shown::bytes(sizes.map(|file| file.len()).sum());
+        let what = format!("{size} are sent to the daemon");
+        let image: Imported = waiting(&what, client.upload("/images", upload)).await?;
+        let checked = until_ready(client, image, &self.name, "fix the file");
+        waiting("the daemon checks and copies the image", checked).await
     }
 }
 

@@ -1,13 +1,50 @@
-//! Shows the daemon's steps as it performs them.
+//! Shows what a command waits for: the daemon's steps as it performs them, or a line with the time.
+
+use std::pin::pin;
+use std::time::Duration;
 
 use anstyle::Style;
 use api::client::{Client, Lines};
+use indicatif::{ProgressBar, ProgressStyle};
 use model::shown::escaped;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::terminal;
+
+/// An answer that comes sooner needs no line.
+const SOON: Duration = Duration::from_millis(800);
+
+/// How often the line is drawn.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Waits for an answer. If it takes long and standard error is a terminal, a line there says what this program waits for, and
+/// since when. It is gone afterwards.
+pub async fn waiting<T>(what: &str, answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    if !terminal::shows_errors() {
+        return answer.await;
+    }
+    tokio::select! {
+        answer = &mut answer => return answer,
+        () = tokio::time::sleep(SOON) => {}
+    }
+    let line = ProgressBar::new_spinner().with_message(escaped(what).into_owned());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        line.set_style(style);
+    }
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            answer = &mut answer => {
+                line.finish_and_clear();
+                return answer;
+            }
+            _ = tick.tick() => line.tick(),
+        }
+    }
+}
 
 /// The fields of a journal event that progress needs.
 #[derive(Deserialize)]

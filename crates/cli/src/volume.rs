@@ -9,6 +9,7 @@ use model::Refusal;
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
+use crate::progress::waiting;
 use crate::{listing, output, values};
 
 /// Keep disks that outlast the machines that have them
@@ -81,8 +82,10 @@ impl Volume {
         match command {
             Command::Create(create) => {
                 let what = Failure::to(format!("create the volume {}", create.name));
-                let volume: Disk =
-                    connection.talk(async |client| create.send(&client).await).map_err(what)?;
+                let line = format!("the volume {} is made", create.name);
+                let made =
+                    connection.talk(async |client| waiting(&line, create.send(&client)).await);
+                let volume: Disk = made.map_err(what)?;
                 show(&connection, &volume)
             }
             Command::Resize { volume, size } => {

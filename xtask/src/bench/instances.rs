@@ -39,7 +39,9 @@ pub fn list(handover: &Path) -> Result<String> {
     drop(own);
     let client = served(&folder.0, sim)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let ready = async || client.get::<api::Health>("/health").await.is_ok_and(|h| h.status == api::HealthStatus::Ok);
+    let ready = async || {
+        client.get::<api::Health>("/health").await.is_ok_and(|h| h.status == api::HealthStatus::Ok)
+    };
     let until = Instant::now() + Duration::from_secs(60);
     while !runtime.block_on(ready()) {
         ensure!(Instant::now() < until, "the daemon does not answer");

@@ -25,6 +25,7 @@ use model::{Code, Kind, Refusal, short_titles};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
+use crate::progress::waiting;
 use crate::{age, listing, output, values};
 
 use console::Console;
@@ -139,8 +140,10 @@ impl Instance {
         let Self { connection, command } = self;
         match command {
             Command::Create(create) => {
-                let what = create.what();
-                show_after(&connection, what, async |client| create.send(client).await)
+                // It shows its steps.
+                let what = Failure::to(create.what());
+                let created = connection.talk(async |client| create.send(&client).await);
+                show(&connection, &created.map_err(what)?)
             }
             Command::List { tags } => list(&connection, &tags),
             Command::Show { instance, yaml: true } => template::print(&connection, &instance),
@@ -176,9 +179,10 @@ impl Instance {
             }
             Command::Rm { instance } => {
                 let path = format!("/instances/{}", segment(&instance));
+                let what = format!("delete the instance {instance}");
                 connection
-                    .talk(async |client| client.delete(&path).await)
-                    .map_err(Failure::to(format!("delete the instance {instance}")))?;
+                    .talk(async |client| waiting(&what, client.delete(&path)).await)
+                    .map_err(Failure::to(&*what))?;
                 output::changed(&connection, &format!("Deleted the instance {instance}."))
             }
             Command::Logs { instance, follow, tail, raw } => {
@@ -212,7 +216,7 @@ fn show_after(
     what: String,
     request: impl AsyncFnOnce(&Client) -> Result<Machine, Refusal>,
 ) -> Done {
-    let answer = connection.talk(async |client| request(&client).await);
+    let answer = connection.talk(async |client| waiting(&what, request(&client)).await);
     show(connection, &answer.map_err(Failure::to(what))?)
 }
 

@@ -9,6 +9,7 @@ use super::show;
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
 use crate::output;
+use crate::progress::waiting;
 
 /// Stop the machine of an instance; it keeps its devices
 #[derive(Debug, Args)]
@@ -24,7 +25,9 @@ pub struct Stop {
 impl Stop {
     pub fn run(self, connection: &Connection) -> Done {
         if let Some(instance) = self.instance {
-            let stopped = connection.talk(async |client| stop(&client, &instance).await);
+            let guest = format!("the guest of {instance} shuts down; if it does not, it is ended");
+            let stopped =
+                connection.talk(async |client| waiting(&guest, stop(&client, &instance)).await);
             return show(
                 connection,
                 &stopped.map_err(Failure::to(format!("stop the instance {instance}")))?,
@@ -37,7 +40,10 @@ impl Stop {
         let mut stopped = Vec::new();
         let mut failed = None;
         for group in groups(machines) {
-            let answers = connection.talk(async |client| Ok(stop_group(client, group).await));
+            let names: Vec<&str> = group.iter().map(|machine| machine.name.as_str()).collect();
+            let guests = format!("the guests shut down: {}", names.join(", "));
+            let answers = connection
+                .talk(async |client| Ok(waiting(&guests, stop_group(client, group)).await));
             for (name, answer) in answers.map_err(Failure::to(what))? {
                 match answer {
                     Ok(machine) => {

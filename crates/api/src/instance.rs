@@ -65,6 +65,11 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::HugePages>))]
     pub hugepages: Option<String>,
+    /// Placement beside its devices, on one NUMA node: `auto`, the default: memory there is preferred, and virtual processors are
+    /// pinned to whole cores if enough are free; `required`: or it does not start; `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Placement>))]
+    pub placement: Option<String>,
     /// What the guest sees as the ROMs of its devices, if not the devices' own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 32))]
@@ -334,6 +339,10 @@ pub struct UpdateInstance {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::HugePages>))]
     pub hugepages: Option<String>,
+    /// Placement beside its devices. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Placement>))]
+    pub placement: Option<String>,
     /// Its only network card, in place of those that it has. The instance must be stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
@@ -435,6 +444,14 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::HugePages>))]
     pub hugepages: Option<String>,
+    /// Placement beside its devices: `auto` or `required`; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Placement>))]
+    pub placement: Option<String>,
+    /// Where its machine runs, if it was placed at its last start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub placed: Option<Placed>,
     /// The devices whose ROM is not their own for the guest, by address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::PciAddress>))]
@@ -589,4 +606,16 @@ pub struct WaitOutcome {
     pub state_error: Option<String>,
     /// Whether the wait timed out before the state was reached.
     pub timed_out: bool,
+}
+
+/// Where a machine runs on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Placed {
+    /// The NUMA node.
+    pub node: u32,
+    /// The processor of the host of each virtual processor; empty: they are not pinned.
+    pub cpus: Vec<u32>,
+    /// Whether its memory can only be on that node.
+    pub memory_bound: bool,
 }

@@ -41,7 +41,7 @@ pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage, MakeImage, ResizeImage};
 pub use instance::{
     AttachedDevice, Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest,
-    Instance, Network, NetworkRequest, RestartPolicy, RestartStatus, Rom, StartInstance,
+    Instance, Network, NetworkRequest, Placed, RestartPolicy, RestartStatus, Rom, StartInstance,
     UpdateInstance, WaitOutcome,
 };
 pub use pod::{CreatePods, Pods};

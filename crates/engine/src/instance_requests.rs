@@ -6,7 +6,7 @@ use image::NewVolume;
 use model::choose::Want;
 use model::{
     AutostartChange, CardLink, Cpu, DiskBus, Display, Firmware, Forward, HugePagesUse, Life, Mac,
-    RestartChange, Secret,
+    PlacementUse, RestartChange, Secret,
 };
 
 /// One device of a new instance.
@@ -53,6 +53,8 @@ pub struct CreateInstance {
     pub tpm: bool,
     /// Whether its memory is in huge pages.
     pub huge_pages: HugePagesUse,
+    /// Whether it is placed beside its devices.
+    pub placement: PlacementUse,
     /// The network.
     pub network: NetworkWish,
     /// What configures the guest at its first boot.
@@ -96,6 +98,8 @@ pub struct ChangeMachine {
     pub tpm: Option<bool>,
     /// Whether its memory is in huge pages.
     pub huge_pages: Option<HugePagesUse>,
+    /// Whether it is placed beside its devices.
+    pub placement: Option<PlacementUse>,
     /// All its network cards.
     pub network: Option<NetworkWish>,
     /// All its devices, in the order in which the guest sees them.

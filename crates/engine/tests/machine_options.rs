@@ -6,8 +6,8 @@ mod support;
 
 use engine::{CardWish, CreateInstance, FirstBoot, Instance, NetworkWish, RomWish};
 use model::{
-    CardLink, Code, Display, DisplayProtocol, Firmware, Forward, HugeMemory, HugePagesUse,
-    HugePool, Mac, Refusal,
+    CardLink, Code, CpuLayout, Display, DisplayProtocol, Firmware, Forward, HostCpu, HugeMemory,
+    HugePagesUse, HugePool, Mac, PlacementUse, Refusal,
 };
 use support::{GPU, Rig, wish};
 
@@ -187,6 +187,37 @@ fn memory_is_in_huge_pages_of_the_devices_node() {
     let engine = rig.open();
     engine.instances().stop("a").unwrap();
     assert_eq!(engine.instances().start("a").unwrap_err().code, Code::InsufficientResources);
+}
+
+/// Two machines beside the same GPU's node never share a core; cores of a machine that was stopped are free.
+#[test]
+fn a_machine_has_cores_beside_its_device() {
+    let rig = Rig::ready();
+    let node = rig.open().functions(&[GPU.parse().unwrap()]).unwrap();
+    let node = node.functions.values().next().unwrap().numa_node;
+    let cpu = |number| HostCpu { number, node: node.unwrap_or(0), core: number, isolated: false };
+    rig.host.set_cpu_layout(CpuLayout {
+        cpus: (0..4).map(cpu).collect(),
+        nodes: [(node.unwrap_or(0), 64 << 30)].into(),
+    });
+    let request = |name: &str, device, placement| CreateInstance {
+        placement,
+        vcpus: Some(2),
+        ..wish(name, &[device])
+    };
+    let placed = |one: &Instance| rig.launcher.launched(one.id).unwrap().placement;
+    let first = create(&rig, request("a", "gpu", PlacementUse::Required)).unwrap();
+    assert_eq!(placed(&first).unwrap().cpus, [2, 3]);
+    let refusal = create(&rig, request("b", "nic", PlacementUse::Required)).unwrap_err();
+    assert_eq!(refusal.code, Code::InsufficientResources);
+    assert!(refusal.message.contains("processors of its own"), "{refusal:?}");
+    let second = create(&rig, request("b", "nic", PlacementUse::Auto)).unwrap();
+    assert!(placed(&second).unwrap().cpus.is_empty(), "auto does without");
+    let engine = rig.open();
+    engine.instances().stop("a").unwrap();
+    engine.instances().stop("b").unwrap();
+    let again = engine.instances().start("b").unwrap();
+    assert_eq!(placed(&again).unwrap().cpus, [2, 3], "they are free");
 }
 
 #[test]

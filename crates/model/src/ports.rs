@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, Display, Execution, Exit,
-    Forward, HostError, HostLock, HostLockError, HugePool, Inventory, LinkBaseline, Lock, Mac,
-    MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition, Moment, NodeAccess, Observed,
-    Presence, Rom, Step, Usage, VfSettings,
+    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, CpuLayout, Display,
+    Execution, Exit, Forward, HostError, HostLock, HostLockError, HugePool, Inventory,
+    LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition,
+    Moment, NodeAccess, Observed, Presence, Rom, Step, Usage, VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -176,6 +176,11 @@ pub trait Host: Disk {
     /// The addresses of the machines in its networks that it has talked to, by hardware address. Empty by default.
     fn neighbors(&self) -> BTreeMap<Mac, IpAddr> {
         BTreeMap::new()
+    }
+
+    /// The processors and memory of the host. Empty by default.
+    fn cpu_layout(&self) -> CpuLayout {
+        CpuLayout::default()
     }
 
     /// The huge pages that the host has reserved, for each NUMA node and for all together. Empty by default.

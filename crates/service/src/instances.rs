@@ -12,7 +12,7 @@ use engine::{
     InstanceState,
 };
 use model::choose::{Want, WantKind};
-use model::{Address, Firmware, Inventory, Mac, Refusal, parse_size};
+use model::{Address, Firmware, Inventory, Mac, PlacementUse, Refusal, parse_size};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -171,6 +171,7 @@ pub fn update(
         firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
         tpm: wanted.tpm,
         huge_pages: wanted.hugepages.as_deref().map(memory::huge_pages).transpose()?,
+        placement: wanted.placement.as_deref().map(memory::placement).transpose()?,
         network: has_network.then_some(network),
         devices: devices.transpose()?,
     };
@@ -421,6 +422,7 @@ fn accept(
             .map(memory::huge_pages)
             .transpose()?
             .unwrap_or_default(),
+        placement: wanted.placement.as_deref().map_or(Ok(PlacementUse::Auto), memory::placement)?,
         network: networks::wish(wanted.network, wanted.networks)?,
         first_boot: FirstBoot {
             ssh_keys: wanted.ssh_keys.unwrap_or_default(),

@@ -1,6 +1,6 @@
-//! The memory of instances.
+//! The memory of instances, and where they run on the host.
 
-use model::{HugePagesUse, Refusal};
+use model::{HugePagesUse, Placement, PlacementUse, Refusal};
 
 use crate::refusals::invalid;
 
@@ -16,4 +16,24 @@ pub fn huge_pages(word: &str) -> Result<HugePagesUse, Refusal> {
 /// The word for it; `None` if there is none.
 pub fn shown(used: HugePagesUse) -> Option<String> {
     (used != HugePagesUse::Never).then(|| used.as_str().to_owned())
+}
+
+/// The placement that the field `placement` asks for.
+pub fn placement(word: &str) -> Result<PlacementUse, Refusal> {
+    let known = PlacementUse::ALL.into_iter().find(|one| one.as_str() == word);
+    known.ok_or_else(|| {
+        let words = PlacementUse::ALL.map(PlacementUse::as_str).join(", ");
+        invalid(format!("unknown placement {word:?}"), format!("use one of {words}"))
+    })
+}
+
+/// The word for it; `None` if there is none.
+pub fn shown_placement(used: PlacementUse) -> Option<String> {
+    (used != PlacementUse::None).then(|| used.as_str().to_owned())
+}
+
+/// Where a machine runs.
+pub fn placed(placement: Placement) -> api::Placed {
+    let Placement { node, is_bound, cpus, .. } = placement;
+    api::Placed { node, cpus, memory_bound: is_bound }
 }

@@ -107,6 +107,7 @@ pub fn image(image: Image, disk: ImageDisk) -> api::Image {
 /// An instance with its devices.
 #[must_use]
 pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Instance {
+    let runs = !matches!(instance.state, InstanceState::Stopped | InstanceState::Shutdown);
     api::Instance {
         id: instance.id.to_string(),
         name: instance.name,
@@ -125,6 +126,8 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         display: instance.options.display.map(display::shown),
         tpm: instance.options.tpm.then_some(true),
         hugepages: memory::shown(instance.options.huge_pages),
+        placement: memory::shown_placement(instance.options.placement),
+        placed: instance.options.placed.filter(|_| runs).map(memory::placed),
         network: api::Network::default(),
         networks: Vec::new(),
         roms: instance.options.roms.iter().map(|rom| rom.device.to_string()).collect(),

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::HugePool;
 use model::boot_list::BootListEntry;
 use model::{
     Address, BlockDevice, BlockUse, Capacity, HostError, HostLock, Lock, LockHolder, LocksBesides,
     MdevDefinition, NodeAccess, Step,
 };
+use model::{CpuLayout, HugePool};
 use uuid::Uuid;
 
 use crate::fault::Faults;
@@ -72,6 +72,7 @@ pub(crate) struct Inside {
     pub(crate) has_initramfs_tool: bool,
     pub(crate) capacity: Capacity,
     pub(crate) huge_pools: Vec<HugePool>,
+    pub(crate) cpu_layout: CpuLayout,
     /// The directory and the size of a small disk; `None` never becomes full.
     pub(crate) disk: Option<(PathBuf, u64)>,
     /// Its block devices, with what is on them.
@@ -128,6 +129,7 @@ impl SimHost {
             has_initramfs_tool: true,
             capacity,
             huge_pools: Vec::new(),
+            cpu_layout: CpuLayout::default(),
             disk: None,
             blocks: Vec::new(),
             started: Instant::now(),
@@ -184,6 +186,11 @@ impl SimHost {
     /// Sets the duration of steps. Steps on different functions run in parallel.
     pub fn set_delay(&self, delay: impl Fn(&Step) -> Duration + Send + Sync + 'static) {
         *self.delay.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(delay));
+    }
+
+    /// Gives the host processors and memory, in place of those before.
+    pub fn set_cpu_layout(&self, layout: CpuLayout) {
+        self.inside().cpu_layout = layout;
     }
 
     /// Reserves huge pages, in place of those before.

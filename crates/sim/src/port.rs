@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use model::{
-    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, Disk, Fingerprint,
-    Holder, Host, HostError, HostLock, HostLockError, HugePool, Inventory, LinkBaseline, Lock,
-    LockHolder, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step, VfSettings,
+    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, CpuLayout, Disk,
+    Fingerprint, Holder, Host, HostError, HostLock, HostLockError, HugePool, Inventory,
+    LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
+    VfSettings,
 };
 
 use crate::fault::{self, Fault};
@@ -245,6 +246,10 @@ impl Host for SimHost {
 
     fn is_locked(&self, lock: &Lock) -> Result<bool, HostError> {
         Ok(self.inside().is_stuck(lock) || self.turns.is_busy(lock))
+    }
+
+    fn cpu_layout(&self) -> CpuLayout {
+        self.inside().cpu_layout.clone()
     }
 
     fn huge_pools(&self) -> Vec<HugePool> {

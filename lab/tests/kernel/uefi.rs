@@ -40,6 +40,7 @@ fn a_disk_with_debians_boot_loaders_starts_by_uefi() {
          --device {GPU} --device {NIC}"
     ));
     it_has_what_was_handed_over(&host);
+    its_processor_is_its_own(&host);
     its_volume_has_the_archives_files(&host);
     its_variables_are_kept(&host);
     if thoroughly() {
@@ -66,6 +67,19 @@ fn it_has_what_was_handed_over(host: &Host) {
     assert!(report.contains("address=10.0.2.15/24") && report.contains("done rc=0"), "{report}");
     let drivers = host.drivers(&[GPU, AUDIO, NIC]);
     assert!(drivers.values().all(|driver| driver == "vfio-pci"), "{drivers:?}");
+}
+
+/// The thread of the virtual processor has a processor of its own, the others have the rest, and memory comes from the devices'
+/// node.
+fn its_processor_is_its_own(host: &Host) {
+    let placed = host.get("/instances/dev")["placed"].clone();
+    assert_eq!((&placed["node"], &placed["memory_bound"]), (&json!(0), &json!(false)));
+    let said = host.sh(
+        "pid=$(pgrep -x qemu-system-x86); for task in /proc/$pid/task/*; do
+             echo \"$(cat $task/comm): $(sed -n 's/^Cpus_allowed_list:\\t//p' $task/status)\"; done; grep -m1 prefer /proc/$pid/numa_maps",
+    );
+    assert!(said.contains(&format!("CPU 0/KVM: {}\n", placed["cpus"][0])), "{placed} {said}");
+    assert!(said.contains("qemu-system-x86: 0\n") && said.contains("prefer"), "{placed} {said}");
 }
 
 fn its_volume_has_the_archives_files(host: &Host) {

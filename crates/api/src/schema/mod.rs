@@ -300,6 +300,8 @@ words! {
     GuestOs = ["other", "windows"];
     /// Use of huge pages.
     HugePages = ["never", "auto", "required"];
+    /// Whether a machine is placed beside its devices.
+    Placement = ["none", "auto", "required"];
     /// How a machine is connected to networks.
     NetworkMode = ["user", "bridge", "macvtap", "none"];
     /// After which ends a machine is started again.

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::values;
 
 /// The options that a file has instead.
-const OPTIONS: [&str; 38] = [
+const OPTIONS: [&str; 39] = [
     "image",
     "size",
     "vcpus",
@@ -42,6 +42,7 @@ const OPTIONS: [&str; 38] = [
     "display_password_file",
     "video_memory",
     "hugepages",
+    "placement",
     "networks",
     "mac",
     "publish",
@@ -134,6 +135,9 @@ pub struct Create {
     /// Huge pages for its memory: never (the usual one), auto (if enough are free on its devices' NUMA node) or required
     #[arg(long, value_name = "USE")]
     hugepages: Option<String>,
+    /// Placement on the NUMA node of its devices: auto (the usual one: with cores of its own if enough are free), required or none
+    #[arg(long, value_name = "USE")]
+    placement: Option<String>,
     #[command(flatten)]
     networks: Networks,
     /// File with the public SSH keys that may log in (repeatable), such as ~/.ssh/id_ed25519.pub
@@ -223,6 +227,7 @@ impl Create {
             display,
             tpm: self.tpm.then_some(true),
             hugepages: self.hugepages,
+            placement: self.placement,
             roms: (!roms.is_empty()).then_some(roms),
             ssh_keys: (!ssh_keys.is_empty()).then(|| ssh_keys.concat()),
             user_data,

@@ -292,6 +292,18 @@ fn device(device: &AttachedDevice) -> String {
     if details.is_empty() { what } else { format!("{what} ({})", details.join(", ")) }
 }
 
+/// Where an instance runs: `auto`, `auto: NUMA node 0, on the processors 2 10 3 11`.
+fn placement(machine: &Machine) -> String {
+    let Some(wanted) = machine.placement.clone() else { return String::new() };
+    let Some(placed) = &machine.placed else { return wanted };
+    let cpus: Vec<String> = placed.cpus.iter().map(u32::to_string).collect();
+    let pinned = match cpus.as_slice() {
+        [] => "without processors of its own".to_owned(),
+        cpus => format!("on the processors {}", cpus.join(" ")),
+    };
+    format!("{wanted}: NUMA node {}, {pinned}", placed.node)
+}
+
 /// The screen of an instance: `vnc`, `spice (64MB of video memory)`.
 fn screen(machine: &Machine) -> String {
     let Some(display) = &machine.display else { return String::new() };
@@ -342,6 +354,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("vcpus", cpus(machine)),
         ("size", machine.size.clone()),
         ("hugepages", machine.hugepages.clone().unwrap_or_default()),
+        ("placement", placement(machine)),
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
         ("firmware", machine.firmware.clone()),
         ("tpm", if machine.tpm == Some(true) { "2.0".into() } else { String::new() }),

@@ -33,6 +33,9 @@ pub struct Set {
     /// Huge pages for its memory: never, auto or required
     #[arg(long, value_name = "USE")]
     hugepages: Option<String>,
+    /// Placement on the NUMA node of its devices: auto, required or none
+    #[arg(long, value_name = "USE")]
+    placement: Option<String>,
     #[command(flatten)]
     networks: Networks,
     /// Device (repeatable), as `handover instance create` takes it, in place of all that the instance has
@@ -60,6 +63,7 @@ impl Set {
             firmware: self.firmware,
             tpm: self.tpm,
             hugepages: self.hugepages,
+            placement: self.placement,
             network: cards.network,
             networks: cards.networks,
             devices: (self.no_devices || !devices.is_empty()).then_some(devices),

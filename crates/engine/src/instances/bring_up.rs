@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Address, HugeMemory, HugePagesUse, Inventory, MachineHandle, Refusal};
+use model::{
+    Address, HugeMemory, HugePagesUse, Inventory, MachineHandle, Placement, PlacementUse, Placing,
+    Refusal,
+};
 
 use super::{Instances, not_ended};
 use crate::claims::{Access, Restored};
+use crate::lock::lock;
 use crate::refusals;
-use crate::store::{OpenOperation, StoredClaim, StoredImage, StoredInstance};
+use crate::store::{Durability, OpenOperation, StoredClaim, StoredImage, StoredInstance};
 use crate::{Action, Instance, InstanceState, MachineStep, Outcome};
 
 impl Instances {
@@ -22,8 +26,9 @@ impl Instances {
         undo: impl FnOnce(&Refusal) -> Result<Vec<String>, Refusal>,
     ) -> Result<Instance, Refusal> {
         let result = self
-            .bring_up(operation, &row)
+            .bring_up(operation, &mut row)
             .and_then(|handle| self.record_up(operation, &mut row, handle));
+        lock(&self.placing).remove(&row.instance.id);
         match result {
             Ok(handle) => {
                 self.watch(&row.instance.hypervisor, handle)?;
@@ -40,12 +45,14 @@ impl Instances {
     fn bring_up(
         &self,
         operation: &OpenOperation,
-        row: &StoredInstance,
+        row: &mut StoredInstance,
     ) -> Result<MachineHandle, Refusal> {
         let (image, mut claims) = self.parts(row)?;
-        let huge_pages = self.huge_pages(row, &claims)?;
+        let nodes = self.nodes(&claims)?;
+        let huge_pages = self.huge_pages(row, &nodes)?;
+        let placement = self.place(row, &nodes, huge_pages.is_some())?;
         self.prepare_claims(operation, &mut claims, row.instance.uid)?;
-        let spec = self.spec(row, &image, self.disk_files(row)?, &claims, huge_pages);
+        let spec = self.spec(row, &image, self.disk_files(row)?, &claims, (huge_pages, placement));
         let launcher = self.launcher(&row.instance.hypervisor)?;
         self.journal
             .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
@@ -82,26 +89,64 @@ impl Instances {
         Ok((image, claims))
     }
 
-    /// The huge pages for a machine's memory: on the NUMA node of its devices, if all are on one.
-    fn huge_pages(
-        &self,
-        row: &StoredInstance,
-        claims: &[StoredClaim],
-    ) -> Result<Option<HugeMemory>, Refusal> {
-        let wanted = row.instance.options.huge_pages;
-        if wanted == HugePagesUse::Never {
-            return Ok(None);
-        }
+    /// The NUMA nodes of a machine's devices.
+    fn nodes(&self, claims: &[StoredClaim]) -> Result<BTreeSet<Option<u32>>, Refusal> {
         let parts = claims.iter().flat_map(|claim| &claim.claim.parts);
         let heads: Vec<Address> = parts.map(|part| part.head).collect();
         let inventory = match heads.as_slice() {
             [] => Inventory::default(),
             some => self.hardware.functions(some)?,
         };
-        let nodes: BTreeSet<Option<u32>> =
-            inventory.functions.values().map(|function| function.numa_node).collect();
-        let node = if nodes.len() == 1 { nodes.into_iter().next().flatten() } else { None };
+        Ok(inventory.functions.values().map(|function| function.numa_node).collect())
+    }
+
+    /// The huge pages for a machine's memory: on the NUMA node of its devices, if all are on one.
+    fn huge_pages(
+        &self,
+        row: &StoredInstance,
+        nodes: &BTreeSet<Option<u32>>,
+    ) -> Result<Option<HugeMemory>, Refusal> {
+        let wanted = row.instance.options.huge_pages;
+        if wanted == HugePagesUse::Never {
+            return Ok(None);
+        }
+        let node = if nodes.len() == 1 { nodes.first().copied().flatten() } else { None };
         HugeMemory::choose(wanted, row.instance.memory, node, &self.hardware.host.huge_pools())
+    }
+
+    /// Places a machine, and records that at once: the next machine that starts must not have the same cores.
+    fn place(
+        &self,
+        row: &mut StoredInstance,
+        nodes: &BTreeSet<Option<u32>>,
+        has_huge_pages: bool,
+    ) -> Result<Option<Placement>, Refusal> {
+        let wanted = row.instance.options.placement;
+        if wanted == PlacementUse::None && row.instance.options.placed.is_none() {
+            return Ok(None);
+        }
+        let mut starting = lock(&self.placing);
+        let own = row.instance.id;
+        let has_cores = |other: &Instance| {
+            let ended = matches!(other.state, InstanceState::Stopped | InstanceState::Shutdown);
+            other.id != own && (!ended || starting.contains(&other.id))
+        };
+        let taken = self.store.read(StoredInstance::all)?.into_iter();
+        let taken = taken.filter(|other| has_cores(&other.instance));
+        let taken = taken.filter_map(|other| other.instance.options.placed);
+        let one = Placing {
+            wanted,
+            vcpus: row.instance.vcpus,
+            memory: row.instance.memory,
+            has_huge_pages,
+            devices: nodes,
+            taken: &taken.flat_map(|placed| placed.held).collect(),
+        };
+        let placement = Placement::choose(&one, &self.hardware.host.cpu_layout())?;
+        row.instance.options.placed.clone_from(&placement);
+        self.store.write(Durability::Process, |tx| row.update_settings(tx))?;
+        starting.insert(own);
+        Ok(placement)
     }
 
     /// Prepares the claims of an instance in parallel.

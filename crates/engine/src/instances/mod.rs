@@ -21,12 +21,14 @@ mod supervise;
 mod usage;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
 
 use model::{
     Availability, Code, DiskFile, Exit, GuestSlot, HugeMemory, KernelBoot, Launcher, MachineDisk,
-    MachineHandle, MachineSpec, Presence, Refusal,
+    MachineHandle, MachineSpec, Placement, Presence, Refusal,
 };
+use uuid::Uuid;
 
 use crate::claims::Claims;
 use crate::guest_agent::Sessions;
@@ -60,6 +62,8 @@ pub struct Instances {
     /// The runs of machines that a thread watches.
     watched: Mutex<Vec<MachineHandle>>,
     supervision: Supervision,
+    /// The instances whose machines are being started: what is recorded of their cores is what they will have.
+    placing: Mutex<BTreeSet<Uuid>>,
     agents: Sessions,
 }
 
@@ -86,6 +90,7 @@ impl Instances {
             config,
             watched: Mutex::default(),
             supervision: Supervision::default(),
+            placing: Mutex::default(),
             agents: Sessions::default(),
         })
     }
@@ -152,7 +157,7 @@ impl Instances {
         image: &StoredImage,
         disks: Vec<DiskFile>,
         claims: &[StoredClaim],
-        huge_pages: Option<HugeMemory>,
+        (huge_pages, placement): (Option<HugeMemory>, Option<Placement>),
     ) -> MachineSpec {
         let files = self.images.paths(image.id);
         let cmdlines = [&image.image.cmdline, &row.instance.cmdline];
@@ -166,6 +171,7 @@ impl Instances {
             vcpus: row.instance.vcpus,
             memory: row.instance.memory,
             huge_pages,
+            placement,
             kernel: (image.image.has_kernel && !is_without_root).then(|| KernelBoot {
                 kernel: files.kernel,
                 initrd: image.has_initrd.then_some(files.initrd),

@@ -1,7 +1,8 @@
 //! The options of a new machine: firmware, network cards (see [`networks`](super::networks)), other disks, seed.
 
 use model::{
-    Code, Cpu, Display, Firmware, HugePagesUse, LaunchError, Life, MachineOptions, Refusal, Secret,
+    Code, Cpu, Display, Firmware, HugePagesUse, LaunchError, Life, MachineOptions, PlacementUse,
+    Refusal, Secret,
 };
 
 use super::disks::Planned;
@@ -19,6 +20,7 @@ pub struct WantedOptions {
     display_password: Option<Secret>,
     tpm: bool,
     huge_pages: HugePagesUse,
+    placement: PlacementUse,
     network: NetworkWish,
     first_boot: FirstBoot,
 }
@@ -32,6 +34,7 @@ impl WantedOptions {
             display_password: request.display_password.clone(),
             tpm: request.tpm,
             huge_pages: request.huge_pages,
+            placement: request.placement,
             network: request.network.clone(),
             first_boot: request.first_boot.clone(),
         }
@@ -55,6 +58,7 @@ impl Instances {
             display_password,
             tpm,
             huge_pages,
+            placement,
             network,
             first_boot,
         } = wanted;
@@ -78,6 +82,8 @@ impl Instances {
             seed,
             cpu,
             huge_pages,
+            placement,
+            placed: None,
             life: Life::default(),
         };
         expect_tables(&options, has_kernel)?;

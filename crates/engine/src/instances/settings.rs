@@ -62,7 +62,8 @@ impl Instances {
         row: &mut StoredInstance,
         change: ChangeMachine,
     ) -> Result<(), Refusal> {
-        let ChangeMachine { vcpus, memory, firmware, tpm, huge_pages, network, devices } = change;
+        let ChangeMachine { vcpus, memory, firmware, tpm, huge_pages, placement, network, devices } =
+            change;
         let instance = &mut row.instance;
         if vcpus.is_some_and(|vcpus| vcpus != instance.vcpus) {
             // It was for the earlier number.
@@ -77,6 +78,7 @@ impl Instances {
         instance.options.firmware = firmware.unwrap_or(earlier);
         instance.options.tpm = tpm.unwrap_or(instance.options.tpm);
         instance.options.huge_pages = huge_pages.unwrap_or(instance.options.huge_pages);
+        instance.options.placement = placement.unwrap_or(instance.options.placement);
         if let Some(network) = network {
             self.change_network(instance, network)?;
         }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, Disk, Holder, Host,
-    HostError, HostLock, HostLockError, HugePool, Inventory, Kind, LinkBaseline, Lock, Mac, Mark,
-    MdevDefinition, Moment, NodeAccess, Observed, Step, VfSettings,
+    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, CpuLayout, Disk,
+    Holder, Host, HostError, HostLock, HostLockError, HugePool, Inventory, Kind, LinkBaseline,
+    Lock, Mac, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step, VfSettings,
 };
 use rustix::fd::OwnedFd;
 use rustix::time::ClockId;
@@ -25,8 +25,8 @@ use crate::worker_pool::{
     Answer, Failure, Job, Missed, PoolConfig, Request, WorkerCommand, WorkerPool,
 };
 use crate::{
-    as_found, block, boot_list, capacity, disk, health, holders, host_lock, huge_pools, mdevctl,
-    neighbors, platform, problem, step,
+    as_found, block, boot_list, capacity, cpu_layout, disk, health, holders, host_lock, huge_pools,
+    mdevctl, neighbors, platform, problem, step,
 };
 use detail::Depth;
 
@@ -522,6 +522,10 @@ impl Host for LinuxHost {
 
     fn neighbors(&self) -> BTreeMap<Mac, IpAddr> {
         neighbors::read(&self.root)
+    }
+
+    fn cpu_layout(&self) -> CpuLayout {
+        cpu_layout::read(&self.root)
     }
 
     fn huge_pools(&self) -> Vec<HugePool> {

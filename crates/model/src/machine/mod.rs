@@ -13,6 +13,7 @@ mod life;
 mod network;
 mod options;
 mod passt;
+mod placement;
 mod rom;
 mod usage;
 
@@ -37,6 +38,7 @@ pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, Restart
 pub use network::{CardLink, NetworkCard, check_interface_name};
 pub use options::{Firmware, MachineOptions, Seed};
 pub use passt::PasstKind;
+pub use placement::{CpuLayout, HostCpu, Placement, PlacementUse, Placing};
 pub use rom::{Rom, check_rom};
 pub use usage::{DiskUsage, NetworkUsage, Usage};
 
@@ -56,6 +58,9 @@ pub struct MachineSpec {
     /// The huge pages that it is in, if it is.
     #[serde(default)]
     pub huge_pages: Option<HugeMemory>,
+    /// Where it runs on the host, if it is placed.
+    #[serde(default)]
+    pub placement: Option<Placement>,
     /// The kernel to boot directly; without one, the firmware boots the disk.
     pub kernel: Option<KernelBoot>,
     /// The root disk.

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cpu, Display, Forward, GuestDisk, HugePagesUse, Life, NetworkCard, Rom, Secret};
+use super::{
+    Cpu, Display, Forward, GuestDisk, HugePagesUse, Life, NetworkCard, Placement, PlacementUse,
+    Rom, Secret,
+};
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,11 @@ pub struct MachineOptions {
     pub cpu: Cpu,
     /// Whether its memory is in huge pages.
     pub huge_pages: HugePagesUse,
+    /// Whether it is placed beside its devices.
+    pub placement: PlacementUse,
+    /// Where it was placed at its last start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placed: Option<Placement>,
     /// When it is started without a request. Launchers do not read it.
     pub life: Life,
 }

@@ -23,8 +23,8 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use crate::process::{
-    Helper, HostCard, Loopback, OpenFile, Order, Proc, Record, RunDir, cgroup, wait, with_fd,
-    with_vhost,
+    Helper, HostCard, Loopback, OpenFile, Order, Proc, Record, RunDir, affinity, cgroup, wait,
+    with_fd, with_vhost,
 };
 
 /// The longest order.
@@ -154,6 +154,9 @@ fn prepare<'a>(
     rustix::process::umask(Mode::from_raw_mode(0o077));
     if let Some(memlock) = order.memlock {
         step("raise the limit of locked memory", set_limit(Resource::Memlock, memlock))?;
+    }
+    if let Err(error) = affinity::keep_on(&order.cpus) {
+        report(&format!("continuing on all processors: {error}"));
     }
     if let Err(error) = set_limit(Resource::Nofile, OPEN_FILES) {
         report(&format!("cannot raise the limit of open files: {error}"));

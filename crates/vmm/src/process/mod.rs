@@ -2,6 +2,7 @@
 //!
 //! [`ProcessLauncher`] starts, watches, adopts and ends the processes; a [`Vmm`] has the details of one VMM.
 
+pub(crate) mod affinity;
 pub(crate) mod cgroup;
 mod control;
 mod disk_layer;
@@ -46,7 +47,7 @@ use watch::Watch;
 pub use control::{Control, ControlError};
 pub use log::{last_lines, printable};
 pub use order::{FD, Helper, HostCard, Loopback, OpenFile, VHOST_FD};
-pub use vmm::{MachinePaths, Vmm, VmmCommand};
+pub use vmm::{MachinePaths, Pin, Vmm, VmmCommand};
 
 pub(crate) use kvm::Kvm;
 pub(crate) use order::{Order, with_fd, with_vhost};

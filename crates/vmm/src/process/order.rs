@@ -27,6 +27,9 @@ pub struct Order {
     pub groups: Vec<u32>,
     /// How much memory it may lock, if it has devices: VFIO pins all guest memory. In bytes.
     pub memlock: Option<u64>,
+    /// The processors of the host on which its threads run, besides virtual processors that are pinned; none: all.
+    #[serde(default)]
+    pub cpus: Vec<u32>,
     /// The VMM's executable.
     pub program: PathBuf,
     /// Its arguments for the inherited control socket, with [`FD`] for the descriptor. They come first. If
@@ -133,6 +136,7 @@ mod tests {
             uid: 1_900_000_000,
             groups: vec![108],
             memlock: Some(1 << 31),
+            cpus: vec![2, 3],
             program: "qemu-system-x86_64".into(),
             control_args: vec!["--api-socket".into(), "fd={fd}".into()],
             console_args: vec!["--serial".into(), "fd={fd}".into()],

@@ -44,6 +44,11 @@ impl Proc {
         }
     }
 
+    /// Whether a thread belongs to a process.
+    pub fn has_thread(&self, process: u32, thread: u32) -> bool {
+        self.dir.join(format!("{process}/task/{thread}")).exists()
+    }
+
     /// The name of a process, which it can change; `None` if it has ended.
     pub fn name(&self, pid: u32) -> Option<String> {
         let name = fs::read(self.dir.join(pid.to_string()).join("comm")).ok()?;

@@ -10,6 +10,7 @@ use model::{LaunchError, MachineHandle, MachineSpec};
 use uuid::Uuid;
 
 use super::ProcessLauncher;
+use super::affinity;
 use super::control::{Control, ControlError};
 use super::files::expect_reachable;
 use super::log::printable;
@@ -82,6 +83,7 @@ impl<V: Vmm> ProcessLauncher<V> {
             uid: spec.uid,
             groups: command.groups,
             memlock: memlock(spec),
+            cpus: spec.placement.as_ref().map(|placed| placed.others.clone()).unwrap_or_default(),
             program: command.program,
             control_args: command.control_args,
             console_args: command.console_args,
@@ -144,8 +146,14 @@ impl<V: Vmm> ProcessLauncher<V> {
     fn bring_up(&self, spec: &MachineSpec, watch: &Watch) -> Result<(), LaunchError> {
         let patience = patience(spec);
         let control = Control::starting(self.run_dir(spec.id).control(), watch);
+        let pin = |threads: &[u32]| {
+            let process = watch.handle().pid().unwrap_or_default();
+            let cpus = spec.placement.iter().flat_map(|placed| &placed.cpus);
+            cpus.zip(threads)
+                .try_for_each(|(cpu, thread)| affinity::pin(&self.proc, process, *thread, *cpu))
+        };
         self.vmm
-            .bring_up(spec, &control, Instant::now() + patience)
+            .bring_up(spec, &control, &pin, Instant::now() + patience)
             .map_err(|error| self.start_error(error, watch, patience))
     }
 

@@ -1,5 +1,6 @@
 //! The trait for VMMs that run as one process per machine: everything that differs between them.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -42,7 +43,8 @@ pub trait Vmm: Send + Sync {
     /// If the VMM is not installed, or does not support such a machine.
     fn command(&self, spec: &MachineSpec, paths: &MachinePaths) -> Result<VmmCommand, LaunchError>;
 
-    /// Waits for the VMM that was just started, checks that the machine has every device, and starts the guest.
+    /// Waits for the VMM that was just started, checks that the machine has every device, pins the virtual processors if the
+    /// machine's placement says so, and starts the guest.
     ///
     /// # Errors
     /// See [`ControlError`]. The VMM is ended then.
@@ -50,6 +52,7 @@ pub trait Vmm: Send + Sync {
         &self,
         spec: &MachineSpec,
         control: &Control<'_>,
+        pin: Pin<'_>,
         deadline: Instant,
     ) -> Result<(), ControlError>;
 
@@ -128,6 +131,9 @@ pub trait Vmm: Send + Sync {
     /// [`last_lines`](super::last_lines) and [`printable`](super::printable).
     fn explain(&self, log: &str) -> String;
 }
+
+/// Pins the threads of the virtual processors, which are given in their order.
+pub type Pin<'a> = &'a dyn Fn(&[u32]) -> io::Result<()>;
 
 /// The paths for a command line.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! From a QEMU that was just started to a running guest: connects to the monitor, checks the devices, then starts the
 //! guest.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use model::{Display, MachineSpec};
@@ -9,19 +10,37 @@ use serde_json::{Value, json};
 
 use super::argv::device_ids;
 use super::qmp::Monitor;
-use crate::process::{Control, ControlError};
+use crate::process::{Control, ControlError, Pin};
 
 /// Waits for the VMM, checks that the machine has every device, and starts the guest.
 pub fn bring_up(
     spec: &MachineSpec,
     control: &Control<'_>,
+    pin: Pin<'_>,
     deadline: Instant,
 ) -> Result<(), ControlError> {
     let mut monitor = Monitor::begin(control.connect(deadline)?, deadline)?;
     expect_devices(spec, &mut monitor, deadline)?;
+    if spec.placement.as_ref().is_some_and(|placed| !placed.cpus.is_empty()) {
+        pin(&vcpu_threads(&mut monitor, deadline)?)?;
+    }
     set_password(spec, &mut monitor, deadline)?;
     monitor.execute("cont", json!({}), deadline)?;
     expect_running(&mut monitor, deadline)
+}
+
+/// The threads of the virtual processors, in their order.
+fn vcpu_threads(monitor: &mut Monitor, deadline: Instant) -> Result<Vec<u32>, ControlError> {
+    let answer = monitor.execute("query-cpus-fast", json!({}), deadline)?;
+    let number = |cpu: &Value, name: &str| {
+        cpu.get(name).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok())
+    };
+    let one = |cpu: &Value| Some((number(cpu, "cpu-index")?, number(cpu, "thread-id")?));
+    let threads: Option<BTreeMap<u32, u32>> =
+        answer.as_array().into_iter().flatten().map(one).collect();
+    let malformed =
+        || ControlError::Malformed("query-cpus-fast".into(), "a processor without a thread".into());
+    threads.map(|threads| threads.into_values().collect()).ok_or_else(malformed)
 }
 
 /// Sets the password of viewers that reach the screen by its address. Before that, none is accepted.

@@ -63,6 +63,7 @@ mod tests {
             vcpus: 1,
             memory: 1 << 30,
             huge_pages: None,
+            placement: None,
             kernel: None,
             disk: None,
             disks: Vec::new(),

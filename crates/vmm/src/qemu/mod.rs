@@ -20,7 +20,8 @@ use model::{
 use rustix::fd::OwnedFd;
 
 use crate::process::{
-    Control, ControlError, FD, Helper, MachinePaths, Vmm, VmmCommand, is_executable, passt, swtpm,
+    Control, ControlError, FD, Helper, MachinePaths, Pin, Vmm, VmmCommand, is_executable, passt,
+    swtpm,
 };
 use argv::Environment;
 use binary::{Accelerator, Finder};
@@ -183,9 +184,10 @@ impl Vmm for Qemu {
         &self,
         spec: &MachineSpec,
         control: &Control<'_>,
+        pin: Pin<'_>,
         deadline: Instant,
     ) -> Result<(), ControlError> {
-        bring_up::bring_up(spec, control, deadline)
+        bring_up::bring_up(spec, control, pin, deadline)
     }
 
     fn execution(

@@ -160,6 +160,7 @@ pub fn machine(name: &str) -> MachineSpec {
         vcpus: 1,
         memory: 128 << 20,
         huge_pages: None,
+        placement: None,
         kernel: None,
         disk: None,
         disks: Vec::new(),

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use model::{Availability, Display, LaunchError, MachineOptions, MachineSpec};
 use vmm::process::{
-    Control, ControlError, FD, Helper, Loopback, MachinePaths, Vmm, VmmCommand, last_lines,
+    Control, ControlError, FD, Helper, Loopback, MachinePaths, Pin, Vmm, VmmCommand, last_lines,
 };
 
 use crate::bench::executable;
@@ -101,6 +101,7 @@ impl Vmm for Tiny {
         &self,
         _spec: &MachineSpec,
         control: &Control<'_>,
+        _pin: Pin<'_>,
         deadline: Instant,
     ) -> Result<(), ControlError> {
         if self.controlled { tell(control, "run", deadline) } else { Ok(()) }

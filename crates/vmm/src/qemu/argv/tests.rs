@@ -16,6 +16,7 @@ fn machine() -> MachineSpec {
         vcpus: 2,
         memory: 1 << 30,
         huge_pages: None,
+        placement: None,
         kernel: None,
         disk: None,
         disks: Vec::new(),
@@ -144,6 +145,24 @@ fn memory_in_huge_pages_of_a_node() {
         lines.map(|line| format!("{line}\n")).collect::<String>()
     };
     insta::assert_snapshot!(format!("{}{}", of(2 << 20, None), of(1 << 30, Some(1))));
+}
+
+#[test]
+fn memory_on_the_node_of_a_placement() {
+    let of = |is_bound| {
+        let placement = Some(model::Placement {
+            node: 1,
+            is_bound,
+            cpus: vec![4, 12],
+            held: [4, 12].into(),
+            others: vec![5, 13],
+        });
+        let text = shown(&MachineSpec { placement, ..machine() }, &environment());
+        let own = ["-machine", "-m ", "-object {\"host"];
+        let lines = text.lines().filter(|line| own.iter().any(|start| line.starts_with(start)));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    insta::assert_snapshot!(format!("{}{}", of(true), of(false)));
 }
 
 #[test]

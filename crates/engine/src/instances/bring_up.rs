@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Address, HugeMemory, HugePagesUse, Inventory, MachineHandle, Refusal};
+use model::{
+    Address, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle, Refusal, SparePorts,
+};
 
 use super::{Instances, not_ended};
 use crate::claims::{Access, Restored};
 use crate::refusals;
-use crate::store::{OpenOperation, StoredClaim, StoredImage, StoredInstance};
+use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
 use crate::{Action, Instance, InstanceState, MachineStep, Outcome};
 
 impl Instances {
@@ -45,7 +47,9 @@ impl Instances {
         let (image, mut claims) = self.parts(row)?;
         let huge_pages = self.huge_pages(row, &claims)?;
         self.prepare_claims(operation, &mut claims, row.instance.uid)?;
-        let spec = self.spec(row, &image, self.disk_files(row)?, &claims, huge_pages);
+        let disks = self.disk_files(row)?;
+        let spare = self.spare_ports(row)?;
+        let spec = self.spec(row, &image, disks, &claims, huge_pages, spare);
         let launcher = self.launcher(&row.instance.hypervisor)?;
         self.journal
             .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
@@ -82,6 +86,14 @@ impl Instances {
         Ok((image, claims))
     }
 
+    /// The ports for devices that may come: with room for the largest registered one.
+    fn spare_ports(&self, row: &StoredInstance) -> Result<SparePorts, Refusal> {
+        let count = row.instance.options.spare_ports();
+        let registered = self.store.read(StoredDevice::all)?.into_iter();
+        let devices = registered.map(|device| GuestSlot::place([device.address]));
+        Ok(SparePorts { count, devices: if count > 0 { devices.collect() } else { Vec::new() } })
+    }
+
     /// The huge pages for a machine's memory: on the NUMA node of its devices, if all are on one.
     fn huge_pages(
         &self,
@@ -105,7 +117,7 @@ impl Instances {
     }
 
     /// Prepares the claims of an instance in parallel.
-    fn prepare_claims(
+    pub(super) fn prepare_claims(
         &self,
         operation: &OpenOperation,
         claims: &mut [StoredClaim],

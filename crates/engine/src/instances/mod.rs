@@ -1,12 +1,15 @@
 //! Instances and their life cycle: each verb is an operation in the journal.
 
 mod agent;
+mod attach;
 mod blocks;
 mod bring_up;
 mod create;
 mod delete;
+mod detach;
 mod disks;
 mod first_boot;
+mod moving;
 mod networks;
 mod options;
 mod pause;
@@ -24,8 +27,8 @@ mod watch;
 use std::sync::{Arc, Mutex, Weak};
 
 use model::{
-    Availability, Code, DiskFile, Exit, GuestSlot, HugeMemory, KernelBoot, Launcher, MachineDisk,
-    MachineHandle, MachineSpec, Presence, Refusal,
+    Availability, Code, DiskFile, Exit, HugeMemory, KernelBoot, Launcher, MachineDisk,
+    MachineHandle, MachineSpec, Presence, Refusal, SparePorts,
 };
 
 use crate::claims::Claims;
@@ -153,6 +156,7 @@ impl Instances {
         disks: Vec<DiskFile>,
         claims: &[StoredClaim],
         huge_pages: Option<HugeMemory>,
+        spare: SparePorts,
     ) -> MachineSpec {
         let files = self.images.paths(image.id);
         let cmdlines = [&image.image.cmdline, &row.instance.cmdline];
@@ -177,11 +181,8 @@ impl Instances {
                 size: row.instance.overlay_size,
             }),
             disks,
-            slots: claims
-                .iter()
-                .flat_map(|claim| &claim.claim.parts)
-                .map(GuestSlot::for_part)
-                .collect(),
+            slots: claims.iter().map(moving::slot_of).collect(),
+            spare,
             options: row.instance.options.clone(),
         }
     }
@@ -257,6 +258,11 @@ fn wrong_state(row: &StoredInstance, verb: &str, instead: impl Into<String>) -> 
         format!("{:?} is {:?} and cannot be {verb}", row.instance.name, row.instance.state),
         instead,
     )
+}
+
+/// Whether an instance's machine has ended, as it is recorded.
+const fn is_stopped(row: &StoredInstance) -> bool {
+    matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown)
 }
 
 /// The refusal for a machine that may still run.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Tags;
+use crate::{Tags, Wish};
 
 /// The two kinds of device that hypeman's API knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,4 +149,15 @@ pub struct ResetDevice {
     pub owner: Option<String>,
     /// Whether to ask processes that use the device to terminate. None is killed.
     pub evict: bool,
+}
+
+/// A device for an instance that exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AttachDevice {
+    /// A registered device by id or name, or whatever a claim takes (`wants`), for one device: an address, `gpu`,
+    /// `vf@nic0,vlan=100`, `profile=L40S-1Q`, ...
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Wish))]
+    pub device: Wish,
 }

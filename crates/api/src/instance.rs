@@ -65,6 +65,10 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::HugePages>))]
     pub hugepages: Option<String>,
+    /// How many ports it has for devices that it gets while it runs; 4 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 16))]
+    pub spare_ports: Option<u32>,
     /// What the guest sees as the ROMs of its devices, if not the devices' own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 32))]
@@ -435,6 +439,10 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::HugePages>))]
     pub hugepages: Option<String>,
+    /// How many ports it has for devices that it gets while it runs; absent: 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub spare_ports: Option<u32>,
     /// The devices whose ROM is not their own for the guest, by address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::PciAddress>))]
@@ -530,6 +538,10 @@ pub struct AttachedDevice {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub partition: Option<String>,
+    /// Its address in the guest, while that runs. Answers about several instances do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::PciAddress>))]
+    pub guest_address: Option<String>,
 }
 
 /// The network of an instance.

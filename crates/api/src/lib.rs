@@ -33,7 +33,8 @@ pub use claim::{
     Released, RenewClaim, Report, ReturnDevices, ReturnedDevice, SetVfs, VfConfiguration,
 };
 pub use device::{
-    AvailableDevice, BindDevice, CreateDevice, Device, DeviceType, ResetDevice, UnbindDevice,
+    AttachDevice, AvailableDevice, BindDevice, CreateDevice, Device, DeviceType, ResetDevice,
+    UnbindDevice,
 };
 pub use error::{ErrorBody, ErrorDetails};
 pub use exec::{Exec, ExecResult, SetPassword};

@@ -125,6 +125,7 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         display: instance.options.display.map(display::shown),
         tpm: instance.options.tpm.then_some(true),
         hugepages: memory::shown(instance.options.huge_pages),
+        spare_ports: instance.options.spare_ports,
         network: api::Network::default(),
         networks: Vec::new(),
         roms: instance.options.roms.iter().map(|rom| rom.device.to_string()).collect(),

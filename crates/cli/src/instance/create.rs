@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::values;
 
 /// The options that a file has instead.
-const OPTIONS: [&str; 38] = [
+const OPTIONS: [&str; 39] = [
     "image",
     "size",
     "vcpus",
@@ -42,6 +42,7 @@ const OPTIONS: [&str; 38] = [
     "display_password_file",
     "video_memory",
     "hugepages",
+    "spare_ports",
     "networks",
     "mac",
     "publish",
@@ -134,6 +135,9 @@ pub struct Create {
     /// Huge pages for its memory: never (the usual one), auto (if enough are free on its devices' NUMA node) or required
     #[arg(long, value_name = "USE")]
     hugepages: Option<String>,
+    /// Ports for devices that it gets while it runs, 0 to 16; 4 by default
+    #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
+    spare_ports: Option<u32>,
     #[command(flatten)]
     networks: Networks,
     /// File with the public SSH keys that may log in (repeatable), such as ~/.ssh/id_ed25519.pub
@@ -223,6 +227,7 @@ impl Create {
             display,
             tpm: self.tpm.then_some(true),
             hugepages: self.hugepages,
+            spare_ports: self.spare_ports,
             roms: (!roms.is_empty()).then_some(roms),
             ssh_keys: (!ssh_keys.is_empty()).then(|| ssh_keys.concat()),
             user_data,

@@ -45,6 +45,12 @@ fn a_gpu_with_its_audio_comes_and_leaves(host: &Host, before: &BTreeMap<String, 
         wait_in_guest(host, "10de1aef", 1);
         let there = attached(host)[GPU].as_str().unwrap_or_default().to_owned();
         let gpu = guest(host, "sh /checks/gpu; ls -d /sys/bus/pci/devices/*");
+        // The second and the fourth line: its prefetchable BARs have addresses.
+        let bars =
+            guest(host, &format!("sed -n -e 2p -e 4p /sys/bus/pci/devices/{there}/resource"));
+        let is_placed =
+            |line: &str| line.starts_with("0x") && !line.starts_with("0x0000000000000000 ");
+        assert_eq!(bars.lines().filter(|line| is_placed(line)).count(), 2, "{bars}");
         assert!(
             gpu.contains(&format!("GUEST gpu {there} id=0xB72000A1 pattern=0xC0FFEE42")),
             "{round}: {gpu}"

@@ -42,6 +42,13 @@ impl Attach {
         // Nothing else that can be attached has the form of an address.
         let address = self.what.clone().filter(|what| what.parse::<Address>().is_ok());
         if let Some(device) = self.device.or(address) {
+            if self.read_only || self.bus.is_some() || self.serial.is_some() {
+                return Err(Refusal::new(
+                    Code::InvalidRequest,
+                    format!("{device} is a device, not a disk"),
+                    "leave --read-only, --bus and --serial out",
+                ));
+            }
             let body = AttachDevice { device: Wish::Words(device) };
             return client.post(&format!("/instances/{instance}/devices"), Some(&body)).await;
         }

@@ -90,7 +90,7 @@ impl Instances {
     fn spare_ports(&self, row: &StoredInstance) -> Result<SparePorts, Refusal> {
         let count = row.instance.options.spare_ports();
         let registered = self.store.read(StoredDevice::all)?.into_iter();
-        let devices = registered.map(|device| GuestSlot::place([device.address]));
+        let devices = registered.map(|device| GuestSlot::place(with_companions(device.address)));
         Ok(SparePorts { count, devices: if count > 0 { devices.collect() } else { Vec::new() } })
     }
 
@@ -177,4 +177,13 @@ impl Instances {
         }
         Ok(outcome)
     }
+}
+
+/// The addresses of a card's functions, whether they exist or not: a card is plugged with all of them.
+fn with_companions(first: Address) -> Vec<Address> {
+    if first.function() != 0 {
+        return vec![first];
+    }
+    let sibling = |function| Address::new(first.domain(), first.bus(), first.device(), function);
+    (0..8).filter_map(sibling).collect()
 }

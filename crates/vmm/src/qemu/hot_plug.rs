@@ -113,7 +113,8 @@ impl Request {
                 // An earlier daemon has asked, or the guest is busy with the slot: asked again later.
                 Err(ControlError::Refused(_, reason)) => {
                     self.is_hopeless |= reason.contains("does not support hotplugging");
-                    self.refusal = Some(reason);
+                    let was_asked = reason.contains("already in the process of unplug");
+                    self.refusal = Some(reason).filter(|_| !was_asked);
                 }
                 Err(error) => return Err(error),
             }
@@ -303,6 +304,9 @@ fn no_port(room: Room, small: Option<Room>) -> LaunchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
 
     #[test]
     fn a_host_device_is_known_by_the_end_of_its_path() {
@@ -330,5 +334,108 @@ mod tests {
             deep = json!({"devices": [{"pci_bridge": deep}]});
         }
         note_places(&deep, DEEPEST, &mut places);
+    }
+
+    /// A QEMU with a graphics card in its second port, which lets go of it when it was asked so often.
+    fn qemu(lets_go_after: usize, busy: usize) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("monitor");
+        let listener = UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            let mut asked = 0;
+            while let Ok((stream, _)) = listener.accept() {
+                let mut output = stream.try_clone().unwrap();
+                drop(output.write_all(b"{\"QMP\": {}}\n"));
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let message: Value = serde_json::from_str(&line).unwrap();
+                    let arguments = &message["arguments"];
+                    let is_out = asked >= lets_go_after;
+                    let answer = match message["execute"].as_str().unwrap() {
+                        "qom-list" => json!({"return": listing(is_out)}),
+                        "qom-get" => json!({"return": property(arguments)}),
+                        "device_del" => {
+                            assert_eq!(arguments["id"], "hd1f0", "function 0 stands for all");
+                            asked += 1;
+                            if asked <= busy {
+                                json!({"error": {"desc": "guest is busy"}})
+                            } else {
+                                json!({"return": {}})
+                            }
+                        }
+                        _ => json!({"return": {}}),
+                    };
+                    let mut answer = answer;
+                    answer["id"] = message["id"].clone();
+                    let event = json!({"event": "DEVICE_UNPLUG_GUEST_ERROR", "data": {"path": "/machine/peripheral/other"}});
+                    drop(output.write_all(format!("{event}\n{answer}\n").as_bytes()));
+                }
+            }
+        });
+        (dir, path)
+    }
+
+    fn listing(is_out: bool) -> Value {
+        let entry =
+            |name: &str, kind: &str| json!({"name": name, "type": format!("child<{kind}>")});
+        let mut all =
+            vec![json!({"name": "type", "type": "string"}), entry("rng0", "virtio-rng-pci")];
+        all.extend(["hd0", "hd1", "hd2"].map(|port| entry(port, "pcie-root-port")));
+        all.push(entry("hd0f0", "vfio-pci"));
+        if !is_out {
+            all.extend(["hd1f0", "hd1f1"].map(|function| entry(function, "vfio-pci")));
+        }
+        all.into()
+    }
+
+    fn property(arguments: &Value) -> Value {
+        match (arguments["path"].as_str().unwrap(), arguments["property"].as_str().unwrap()) {
+            ("/machine/peripheral/hd0f0", "sysfsdev") => "/sys/bus/pci/devices/0000:03:00.0".into(),
+            ("/machine/peripheral/hd1f0", "sysfsdev") => "/sys/bus/pci/devices/0000:01:00.0".into(),
+            ("/machine/peripheral/hd1f1", "sysfsdev") => "/sys/bus/pci/devices/0000:01:00.1".into(),
+            ("/machine/peripheral/hd2", "pref64-reserve") => (64 << 20).into(),
+            ("/machine/peripheral/hd2", "mem-reserve") => (2 << 20).into(),
+            _ => Value::Null,
+        }
+    }
+
+    fn card() -> GuestSlot {
+        GuestSlot::place(["0000:01:00.0", "0000:01:00.1"].map(|text| text.parse().unwrap())).at(1)
+    }
+
+    #[test]
+    fn a_card_is_out_when_qemu_has_none_of_its_functions() {
+        let (_dir, path) = qemu(1, 0);
+        let soon = Instant::now() + Duration::from_secs(30);
+        let control = Control::running(path.clone());
+        assert_eq!(unplug(&card(), &control, soon).unwrap(), Unplugged::Out);
+        let mut monitor = Monitor::begin(control.connect(soon).unwrap(), soon).unwrap();
+        assert_eq!(plugged(&mut monitor, soon).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_guest_that_keeps_it_or_is_busy_is_told() {
+        for (busy, why) in [(0, "the guest did not let go of it"), (1, "guest is busy")] {
+            let (_dir, path) = qemu(usize::MAX, busy);
+            let soon = Instant::now() + Duration::from_millis(100);
+            let kept = unplug(&card(), &Control::running(path), soon).unwrap();
+            assert_eq!(kept, Unplugged::Kept(why.into()));
+        }
+    }
+
+    #[test]
+    fn a_port_must_be_free_and_large_enough() {
+        let (_dir, path) = qemu(0, 0);
+        let soon = Instant::now() + Duration::from_secs(30);
+        let control = Control::running(path);
+        let mut monitor = Monitor::begin(control.connect(soon).unwrap(), soon).unwrap();
+        let mut free = |prefetchable: u64, taken: &[u32]| {
+            let room = Room { prefetchable, ..Room::default() };
+            free_port(room, taken, &mut monitor, soon).unwrap().map_err(|error| error.to_string())
+        };
+        // Nothing was reserved for port 1: it has what its device had.
+        assert_eq!(free(64 << 20, &[]), Ok(1));
+        assert_eq!(free(64 << 20, &[1]), Ok(2));
+        assert!(free(128 << 20, &[1]).unwrap_err().contains("needs 128 MB of prefetchable"));
+        assert_eq!(free(0, &[1, 2]).unwrap_err(), "the machine has no free port for a device");
     }
 }

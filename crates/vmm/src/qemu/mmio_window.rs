@@ -76,6 +76,8 @@ pub struct AddressSpace {
     pub sized: u32,
     /// How many of these ports have a range of I/O ports.
     pub io: u32,
+    /// The most physical address bits that the guest's processor may have, if the host's are too many.
+    pub most_bits: Option<u32>,
 }
 
 /// The address space that a machine needs.
@@ -88,7 +90,10 @@ pub fn plan(root: &Path, spec: &MachineSpec, is_emulated: bool) -> AddressSpace 
     let least = Room { prefetchable: LEAST_PREFETCHABLE, memory: LEAST_MEMORY, io: false };
     let devices = spec.spare.devices.iter();
     let spare = devices.map(|slot| Room::of(root, slot)).fold(least, Room::or);
-    let bits = if is_emulated { EMULATED_BITS } else { address_bits(root) };
+    let processor = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
+    let most_bits = if is_emulated { None } else { below_hypertransport(&processor) };
+    let host_bits = if is_emulated { EMULATED_BITS } else { address_bits(&processor) };
+    let bits = most_bits.unwrap_or(host_bits);
     // QEMU refuses a window that ends above the processor's addresses (pc_max_used_gpa in hw/i386/pc.c).
     let most = 1u64.checked_shl(bits.saturating_sub(1)).unwrap_or(u64::MAX);
     let window = |sized: u32| {
@@ -99,7 +104,8 @@ pub fn plan(root: &Path, spec: &MachineSpec, is_emulated: bool) -> AddressSpace 
     };
     let sized = (0..=spec.spare.count).rev().find(|sized| window(*sized) <= most).unwrap_or(0);
     let io = if spare.io { spec.spare.count.min(MOST_IO) } else { 0 };
-    AddressSpace { window: Some(window(sized)).filter(|size| *size > 0), spare, sized, io }
+    let window = Some(window(sized)).filter(|size| *size > 0);
+    AddressSpace { window, spare, sized, io, most_bits }
 }
 
 impl AddressSpace {
@@ -113,11 +119,18 @@ impl AddressSpace {
     }
 }
 
+/// The limit of address bits for AMD's processors with 40: the firmware places the window at their end, and below 1 TiB they
+/// have a range for HyperTransport, which Linux gives no device that comes later (`AMD_HT_START` in hw/i386/pc.c).
+fn below_hypertransport(cpuinfo: &str) -> Option<u32> {
+    let is_amd =
+        cpuinfo.lines().any(|line| line.starts_with("vendor_id") && line.ends_with("AuthenticAMD"));
+    (is_amd && address_bits(cpuinfo) == 40).then_some(39)
+}
+
 /// The processor's physical address bits, from the line `address sizes : 46 bits physical, 48 bits virtual` of
 /// `/proc/cpuinfo`.
-fn address_bits(root: &Path) -> u32 {
-    let text = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("address sizes"));
+fn address_bits(cpuinfo: &str) -> u32 {
+    let line = cpuinfo.lines().find_map(|line| line.strip_prefix("address sizes"));
     let bits = line.and_then(|line| line.trim_start_matches([' ', '\t', ':']).split(' ').next());
     bits.and_then(|bits| bits.parse().ok()).unwrap_or(EMULATED_BITS)
 }
@@ -225,6 +238,17 @@ mod tests {
         assert_eq!(cpu(46), (Some(2 << 40), 4, 256 << 30));
         assert_eq!(cpu(39), (None, 0, 32 << 20));
         assert_eq!(cpu(41), (Some(1 << 40), 2, 32 << 20));
+        let amd = |bits| {
+            format!(
+                "vendor_id\t: AuthenticAMD\naddress sizes\t: {bits} bits physical, 48 bits virtual\n"
+            )
+        };
+        assert_eq!(below_hypertransport(&amd(40)), Some(39));
+        assert_eq!(below_hypertransport(&amd(48)), None);
+        assert_eq!(
+            below_hypertransport("vendor_id\t: GenuineIntel\naddress sizes\t: 40 bits\n"),
+            None
+        );
     }
 
     #[test]

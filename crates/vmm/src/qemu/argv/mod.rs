@@ -178,7 +178,7 @@ fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
         // Only firmware in System Management Mode writes the variables.
         line.option("-global", "driver=cfi.pflash01,property=secure,value=on");
     }
-    cpu::processors(line, spec, environment.accelerator);
+    cpu::processors(line, spec, environment.accelerator, environment.space.most_bits);
     cpu::clock(line, os);
     memory::memory(line, spec);
     if let Some(size) = environment.space.window {

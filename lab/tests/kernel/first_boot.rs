@@ -54,8 +54,8 @@ fn a_person_logs_in_to_a_machine() {
     the_screen_is_not_black(&host);
     the_console_is_a_terminal(&host);
     it_tells_what_it_uses(&host);
-    its_agent_runs_commands(&host);
     devices_come_and_leave(&host);
+    its_agent_runs_commands(&host);
     passt_is_a_stranger(&host);
     a_wrong_host_key_is_refused(&host);
     the_guest_cannot_reach_the_hosts_loopback(&host);

@@ -82,14 +82,14 @@ fn a_guest_that_does_not_let_go_keeps_the_device(host: &Host) {
     host.wait("the NIC in the guest", 60, || {
         guest(host, "ls /sys/bus/pci/drivers/e1000e").contains("0000:")
     });
-    guest(host, "echo disable >/sys/firmware/acpi/interrupts/gpe01");
+    guest(host, "echo mask >/sys/firmware/acpi/interrupts/gpe01");
     let refused = host.ask("DELETE", &format!("/instances/dev/devices/{NIC}?timeout=2s"), None);
     refused.refused(409, "guest_keeps_device");
     let machine = host.get("/instances/dev");
     let problem = machine["state_error"].as_str().unwrap_or_default();
     assert!(problem.contains(&format!("let go of {NIC}")), "{problem}");
     assert_eq!(attached(host).len(), 1, "it is still the machine's");
-    guest(host, "echo enable >/sys/firmware/acpi/interrupts/gpe01");
+    guest(host, "echo unmask >/sys/firmware/acpi/interrupts/gpe01");
     host.wait("the late end", 90, || attached(host).is_empty());
     assert_eq!(host.get("/instances/dev")["state_error"], Value::Null);
 }

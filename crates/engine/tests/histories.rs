@@ -10,8 +10,9 @@ use std::time::Duration;
 use engine::{DeviceWish, Engine, InstanceState};
 use model::{ClaimState, Code};
 use proptest::prelude::*;
-use sim::{Fault, When};
+use sim::{Fault, SimLauncher, When};
 use support::{Rig, wish};
+use uuid::Uuid;
 
 const DEVICES: [&str; 4] = ["gpu", "amd", "nic", "nvme"];
 const ADDRESSES: [&str; 4] = [support::GPU, support::AMD, support::NIC, support::NVME];
@@ -133,6 +134,15 @@ fn check(rig: &Rig, engine: &Engine) {
     }
 }
 
+/// What a guest does with its devices.
+fn guest(launcher: &SimLauncher, id: Uuid, event: &Event) {
+    match event {
+        Event::Stubborn(_, stubborn) => launcher.set_stubborn(id, *stubborn),
+        Event::Ejects(_, device) => drop(launcher.eject(id, support::at(ADDRESSES[*device]))),
+        _ => launcher.reset(id),
+    }
+}
+
 fn play(events: &[Event]) {
     let rig = Rig::ready();
     let (mut engine, _) = rig.open_recovered();
@@ -154,19 +164,9 @@ fn play(events: &[Event]) {
                     rig.launcher.exit(instance.id, 0);
                 }
             }
-            Event::Stubborn(name, stubborn) => {
+            Event::Stubborn(name, _) | Event::Ejects(name, _) | Event::Resets(name) => {
                 if let Ok(instance) = engine.instances().find(NAMES[*name]) {
-                    rig.launcher.set_stubborn(instance.id, *stubborn);
-                }
-            }
-            Event::Ejects(name, device) => {
-                if let Ok(instance) = engine.instances().find(NAMES[*name]) {
-                    rig.launcher.eject(instance.id, support::at(ADDRESSES[*device]));
-                }
-            }
-            Event::Resets(name) => {
-                if let Ok(instance) = engine.instances().find(NAMES[*name]) {
-                    rig.launcher.reset(instance.id);
+                    guest(&rig.launcher, instance.id, event);
                 }
             }
             Event::RefusePlug(after) => rig.launcher.refuse_next_plug("a fault", *after),

@@ -327,9 +327,7 @@ impl Recovery {
             }
             // A retry for a wedged claim: a new one follows.
             OperationKind::Restore => {
-                let closed =
-                    self.journal.close_operation(operation, Outcome::Failed, None, |_| Ok(()));
-                return closed;
+                return self.journal.close_operation(operation, Outcome::Failed, None, |_| Ok(()));
             }
         };
         match result {

@@ -6,8 +6,7 @@ use std::time::Duration;
 use model::choose::{Want, WantKind};
 use model::{Address, Code, GuestSlot, Plug, Presence, Refusal};
 
-use super::create::gpu;
-use super::moving::{Whereabouts, name_of, slot_of};
+use super::moving::{Whereabouts, name_of, set_devices, slot_of};
 use super::read::wish_of;
 use super::{Instances, unknown, wrong_state};
 use crate::lock::lock;
@@ -265,16 +264,4 @@ impl Instances {
             row.update_settings(tx)
         })
     }
-}
-
-/// Notes the devices of an instance in its record, by these claims.
-pub(super) fn set_devices<'a>(
-    instance: &mut Instance,
-    claims: impl Iterator<Item = &'a StoredClaim>,
-) {
-    let claims: Vec<StoredClaim> = claims.cloned().collect();
-    instance.devices = claims.iter().filter_map(|claim| claim.device).collect();
-    instance.gpu = gpu(&claims);
-    let is_there = |device| claims.iter().any(|claim| claim.claim.holds(device));
-    instance.options.roms.retain(|rom| is_there(rom.device));
 }

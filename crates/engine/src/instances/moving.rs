@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use model::{Address, ClaimState, GuestSlot, GuestSource, Presence, Refusal, Unplugged};
 use uuid::Uuid;
 
-use super::attach::set_devices;
+use super::create::gpu;
 use super::pause::runs;
 use super::{Instances, is_stopped};
 use crate::store::{Durability, OpenOperation, StoredClaim, StoredInstance};
@@ -257,4 +257,16 @@ pub(super) fn name_of(claim: &StoredClaim) -> String {
     let mdev = partitions.find_map(model::Partition::mdev).map(|uuid| uuid.to_string());
     let head = claim.claim.head().map(|head| head.to_string());
     mdev.or(head).unwrap_or_else(|| claim.claim.id.to_string())
+}
+
+/// Notes the devices of an instance in its record, by these claims.
+pub(super) fn set_devices<'a>(
+    instance: &mut Instance,
+    claims: impl Iterator<Item = &'a StoredClaim>,
+) {
+    let claims: Vec<StoredClaim> = claims.cloned().collect();
+    instance.devices = claims.iter().filter_map(|claim| claim.device).collect();
+    instance.gpu = gpu(&claims);
+    let is_there = |device| claims.iter().any(|claim| claim.claim.holds(device));
+    instance.options.roms.retain(|rom| is_there(rom.device));
 }

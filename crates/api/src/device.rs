@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Tags;
+use crate::{Tags, Wish};
 
 /// The two kinds of device that hypeman's API knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,4 +149,46 @@ pub struct ResetDevice {
     pub owner: Option<String>,
     /// Whether to ask processes that use the device to terminate. None is killed.
     pub evict: bool,
+}
+
+/// A device for an instance that exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AttachDevice {
+    /// A registered device by id or name, or whatever a claim takes (`wants`), for one device: an address, `gpu`,
+    /// `vf@nic0,vlan=100`, `profile=L40S-1Q`, ...
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Wish))]
+    pub device: Wish,
+}
+
+/// A device or vGPU of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AttachedDevice {
+    /// The address of its function; of the GPU for a mediated device.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
+    pub pci_address: String,
+    /// The vendor's and the device's name; their ids if they have none.
+    pub title: String,
+    /// The name of its registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub name: Option<String>,
+    /// The profile, if it is a vGPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub profile: Option<String>,
+    /// The mediated device, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Uuid>))]
+    pub mdev_uuid: Option<String>,
+    /// What part of the device it is, in words, if it is not the whole device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub partition: Option<String>,
+    /// Its address in the guest, while that runs. Answers about several instances do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::PciAddress>))]
+    pub guest_address: Option<String>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BlockDisk, Cdrom, NewDisk, Tags, VolumeMount, Wish};
+use crate::{AttachedDevice, BlockDisk, Cdrom, NewDisk, Tags, VolumeMount, Wish};
 
 /// A request to create an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,10 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Placement>))]
     pub placement: Option<String>,
+    /// How many ports it has for devices that it gets while it runs; 4 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 16))]
+    pub spare_ports: Option<u32>,
     /// What the guest sees as the ROMs of its devices, if not the devices' own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 32))]
@@ -452,6 +456,10 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub placed: Option<Placed>,
+    /// How many ports it has for devices that it gets while it runs; absent: 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub spare_ports: Option<u32>,
     /// The devices whose ROM is not their own for the guest, by address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::PciAddress>))]
@@ -520,33 +528,6 @@ pub struct Instance {
     /// Fields of the request that were ignored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-}
-
-/// A device or vGPU of an instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct AttachedDevice {
-    /// The address of its function; of the GPU for a mediated device.
-    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
-    pub pci_address: String,
-    /// The vendor's and the device's name; their ids if they have none.
-    pub title: String,
-    /// The name of its registration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false))]
-    pub name: Option<String>,
-    /// The profile, if it is a vGPU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false))]
-    pub profile: Option<String>,
-    /// The mediated device, if it is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Uuid>))]
-    pub mdev_uuid: Option<String>,
-    /// What part of the device it is, in words, if it is not the whole device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false))]
-    pub partition: Option<String>,
 }
 
 /// The network of an instance.

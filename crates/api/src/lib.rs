@@ -33,16 +33,17 @@ pub use claim::{
     Released, RenewClaim, Report, ReturnDevices, ReturnedDevice, SetVfs, VfConfiguration,
 };
 pub use device::{
-    AvailableDevice, BindDevice, CreateDevice, Device, DeviceType, ResetDevice, UnbindDevice,
+    AttachDevice, AttachedDevice, AvailableDevice, BindDevice, CreateDevice, Device, DeviceType,
+    ResetDevice, UnbindDevice,
 };
 pub use error::{ErrorBody, ErrorDetails};
 pub use exec::{Exec, ExecResult, SetPassword};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage, MakeImage, ResizeImage};
 pub use instance::{
-    AttachedDevice, Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest,
-    Instance, Network, NetworkRequest, Placed, RestartPolicy, RestartStatus, Rom, StartInstance,
-    UpdateInstance, WaitOutcome,
+    Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
+    NetworkRequest, Placed, RestartPolicy, RestartStatus, Rom, StartInstance, UpdateInstance,
+    WaitOutcome,
 };
 pub use pod::{CreatePods, Pods};
 pub use resources::{

@@ -3,6 +3,7 @@
 
 use model::Step;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// One recorded change: a step on a device, or a step of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,16 @@ pub enum MachineStep {
     End,
     /// Remove the machine's files.
     RemoveFiles,
+    /// Plug the device of a claim into the running machine.
+    Plug {
+        /// The claim.
+        claim: Uuid,
+    },
+    /// Ask the guest to let go of the device of a claim.
+    Unplug {
+        /// The claim.
+        claim: Uuid,
+    },
 }
 
 impl Action {
@@ -38,6 +49,26 @@ impl Action {
             Self::Machine(MachineStep::Launch) => "start the machine".into(),
             Self::Machine(MachineStep::End) => "stop the machine".into(),
             Self::Machine(MachineStep::RemoveFiles) => "remove the machine's files".into(),
+            Self::Machine(MachineStep::Plug { .. }) => "plug the device into the machine".into(),
+            Self::Machine(MachineStep::Unplug { .. }) => {
+                "take the device out of the machine".into()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_of_machines_are_stored_with_their_claims() {
+        let claim = Uuid::from_u128(1);
+        let all = [MachineStep::Launch, MachineStep::Plug { claim }, MachineStep::Unplug { claim }];
+        for step in all {
+            let action = Action::Machine(step);
+            let text = serde_json::to_string(&action).unwrap();
+            assert_eq!(serde_json::from_str::<Action>(&text).unwrap(), action, "{text}");
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct CreateInstance {
     pub network: NetworkWish,
     /// What configures the guest at its first boot.
     pub first_boot: FirstBoot,
+    /// How many ports it gets for devices that come while it runs; 4 by default.
+    pub spare_ports: Option<u32>,
     /// When it is started without a request.
     pub life: Life,
     /// Labels.

@@ -21,6 +21,10 @@ pub enum OperationKind {
     Stop,
     /// Deletes an instance.
     Delete,
+    /// Gives a running machine a device.
+    Attach,
+    /// Takes a device from a running machine.
+    Detach,
     /// Claims devices and prepares them.
     Claim,
     /// Prepares a reserved claim.
@@ -40,11 +44,13 @@ pub enum OperationKind {
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Create,
         Self::Start,
         Self::Stop,
         Self::Delete,
+        Self::Attach,
+        Self::Detach,
         Self::Claim,
         Self::Prepare,
         Self::Unprepare,
@@ -62,6 +68,7 @@ impl OperationKind {
             self,
             Self::Stop
                 | Self::Delete
+                | Self::Detach
                 | Self::Unprepare
                 | Self::Release
                 | Self::Restore
@@ -77,6 +84,8 @@ impl OperationKind {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Delete => "delete",
+            Self::Attach => "attach",
+            Self::Detach => "detach",
             Self::Claim => "claim",
             Self::Prepare => "prepare",
             Self::Unprepare => "unprepare",

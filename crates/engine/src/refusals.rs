@@ -264,6 +264,14 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
             error.to_string(),
             "choose another port of the host, 1024 or above, or end what listens on it: `ss -ltnup` shows it",
         ),
+        LaunchError::NoPort { reason, remedy } => {
+            Refusal::new(Code::InsufficientResources, reason, remedy)
+        }
+        LaunchError::Plug { .. } => Refusal::new(
+            Code::StepFailed,
+            error.to_string(),
+            "the message is the hypervisor's; for VFIO errors see also `dmesg`",
+        ),
         LaunchError::Network { remedy, .. } => {
             Refusal::new(Code::NetworkUnavailable, error.to_string(), remedy)
         }

@@ -81,6 +81,9 @@ fn life(engine: &Engine) {
     let data = CreateVolume { name: "data".into(), id: None, file, tags: BTreeMap::new() };
     engine.volumes().create(data).unwrap();
     engine.instances().create(with_disks()).unwrap();
+    let amd = engine::DeviceWish::Registered("amd".into());
+    engine.instances().attach_device("vm", &amd).unwrap();
+    engine.instances().detach_device("vm", "nic", std::time::Duration::ZERO).unwrap();
     engine.instances().stop("vm").unwrap();
     engine.instances().start("vm").unwrap();
     engine.instances().pause("vm").unwrap();

@@ -5,14 +5,17 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use engine::{Engine, InstanceState};
+use engine::{DeviceWish, Engine, InstanceState};
 use model::{ClaimState, Code};
 use proptest::prelude::*;
-use sim::{Fault, When};
+use sim::{Fault, SimLauncher, When};
 use support::{Rig, wish};
+use uuid::Uuid;
 
 const DEVICES: [&str; 4] = ["gpu", "amd", "nic", "nvme"];
+const ADDRESSES: [&str; 4] = [support::GPU, support::AMD, support::NIC, support::NVME];
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ enum Verb {
     Start(usize),
     Stop(usize),
     Delete(usize),
+    Attach(usize, usize),
+    Detach(usize, usize),
 }
 
 #[derive(Clone, Debug)]
@@ -31,6 +36,12 @@ enum Event {
     Fault(u64, bool),
     Release,
     GuestExits(usize),
+    /// The guest no longer lets go of devices, or does so now.
+    Stubborn(usize, bool),
+    Ejects(usize, usize),
+    Resets(usize),
+    RefusePlug(usize),
+    LookAfter,
     RefuseLaunch,
     Restart,
     Reboot,
@@ -42,6 +53,8 @@ fn verb() -> impl Strategy<Value = Verb> {
         1 => (0..3usize).prop_map(Verb::Start),
         1 => (0..3usize).prop_map(Verb::Stop),
         2 => (0..3usize).prop_map(Verb::Delete),
+        3 => (0..3usize, 0..4usize).prop_map(|(n, d)| Verb::Attach(n, d)),
+        2 => (0..3usize, 0..4usize).prop_map(|(n, d)| Verb::Detach(n, d)),
     ]
 }
 
@@ -52,6 +65,11 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..20u64, any::<bool>()).prop_map(|(n, hang)| Event::Fault(n, hang)),
         1 => Just(Event::Release),
         1 => (0..3usize).prop_map(Event::GuestExits),
+        1 => (0..3usize, any::<bool>()).prop_map(|(n, stubborn)| Event::Stubborn(n, stubborn)),
+        1 => (0..3usize, 0..4usize).prop_map(|(n, d)| Event::Ejects(n, d)),
+        1 => (0..3usize).prop_map(Event::Resets),
+        1 => (0..2usize).prop_map(Event::RefusePlug),
+        1 => Just(Event::LookAfter),
         1 => Just(Event::RefuseLaunch),
         1 => Just(Event::Restart),
         1 => Just(Event::Reboot),
@@ -69,6 +87,14 @@ fn act(engine: &Engine, verb: &Verb) {
         Verb::Start(name) => engine.instances().start(NAMES[*name]).map(drop),
         Verb::Stop(name) => engine.instances().stop(NAMES[*name]).map(drop),
         Verb::Delete(name) => engine.instances().delete(NAMES[*name]),
+        Verb::Attach(name, device) => {
+            let wish = DeviceWish::Registered(DEVICES[*device].into());
+            engine.instances().attach_device(NAMES[*name], &wish).map(drop)
+        }
+        Verb::Detach(name, device) => {
+            let instances = engine.instances();
+            instances.detach_device(NAMES[*name], DEVICES[*device], Duration::ZERO).map(drop)
+        }
     };
     if let Err(refusal) = result {
         assert_ne!(refusal.code, Code::StateUnusable, "{refusal}");
@@ -94,12 +120,26 @@ fn check(rig: &Rig, engine: &Engine) {
         let owned = instances.iter().any(|instance| instance.id.to_string() == claim.owner.id);
         assert!(owned || claim.state == ClaimState::Wedged, "a claim without an owner: {claim:?}");
     }
+    for id in running {
+        for address in rig.launcher.ports(id).into_values().flatten() {
+            assert!(given.contains(&address), "a machine has {address} without a claim");
+        }
+    }
     let now = rig.host.snapshot();
     for (address, state) in &now.functions {
         assert!(
             given.contains(address) || *state == rig.before.functions[address],
             "{address} is unclaimed and not restored: {state:?}"
         );
+    }
+}
+
+/// What a guest does with its devices.
+fn guest(launcher: &SimLauncher, id: Uuid, event: &Event) {
+    match event {
+        Event::Stubborn(_, stubborn) => launcher.set_stubborn(id, *stubborn),
+        Event::Ejects(_, device) => drop(launcher.eject(id, support::at(ADDRESSES[*device]))),
+        _ => launcher.reset(id),
     }
 }
 
@@ -124,6 +164,13 @@ fn play(events: &[Event]) {
                     rig.launcher.exit(instance.id, 0);
                 }
             }
+            Event::Stubborn(name, _) | Event::Ejects(name, _) | Event::Resets(name) => {
+                if let Ok(instance) = engine.instances().find(NAMES[*name]) {
+                    guest(&rig.launcher, instance.id, event);
+                }
+            }
+            Event::RefusePlug(after) => rig.launcher.refuse_next_plug("a fault", *after),
+            Event::LookAfter => drop(engine.check_claims()),
             Event::RefuseLaunch => rig.launcher.refuse_next("a fault"),
             Event::Restart => {
                 drop(engine);

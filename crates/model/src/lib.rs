@@ -66,10 +66,11 @@ pub use machine::{
     BlockUse, CardLink, Cpu, CpuLayout, DiskBus, DiskContent, DiskFile, DiskFormat, DiskUsage,
     Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError, GuestDisk,
     GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, HostBlock, HostCpu, HugeMemory,
-    HugePagesUse, HugePool, KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions,
-    MachineRun, MachineSpec, NetworkCard, NetworkUsage, PasstKind, Placement, PlacementUse,
-    Placing, Presence, Protocol, Restart, RestartChange, RestartPolicy, Rom, Secret, Seed,
-    Topology, Usage, VmmProcess, block_has_data, block_in_use, check_block_name,
+    HugePagesUse, HugePool, KernelBoot, Life, MOST_SPARE_PORTS, MachineDisk, MachineHandle,
+    MachineOptions, MachineRun, MachineSpec, Moving, NetworkCard, NetworkUsage, PasstKind,
+    Placement, PlacementUse, Placing, Plug, PluggedFunction, Presence, Protocol, Restart,
+    RestartChange, RestartPolicy, Rom, Secret, Seed, SparePorts, Topology, USUAL_SPARE_PORTS,
+    Unplugged, Usage, VmmProcess, block_has_data, block_in_use, check_block_name,
     check_interface_name, check_rom, check_serial, is_serial,
 };
 pub use mark::{Mark, MarkError};

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use crate::{
     Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, CpuLayout, Display,
-    Execution, Exit, Forward, HostError, HostLock, HostLockError, HugePool, Inventory,
+    Execution, Exit, Forward, GuestSlot, HostError, HostLock, HostLockError, HugePool, Inventory,
     LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition,
-    Moment, NodeAccess, Observed, Presence, Rom, Step, Usage, VfSettings,
+    Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, Step, Unplugged, Usage,
+    VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -372,6 +373,48 @@ pub trait Launcher: Send + Sync {
         Ok(None)
     }
 
+    /// The first port of a running machine that is free and has room for a device; those in `taken` are not.
+    ///
+    /// # Errors
+    /// `NoPort` if there is none; `Monitor` or `Deadline` as [`pause`](Self::pause).
+    fn free_port(&self, id: Uuid, slot: &GuestSlot, taken: &[u32]) -> Result<u32, LaunchError> {
+        let _ = (id, slot, taken);
+        Err(cannot_plug(self.name()))
+    }
+
+    /// Plugs a device into a running machine: all its functions, or an error. After an error it may have some of them.
+    ///
+    /// # Errors
+    /// `Plug` if the VMM refuses; `Monitor` or `Deadline` as [`pause`](Self::pause).
+    fn plug(&self, plug: &Plug) -> Result<(), LaunchError> {
+        let _ = plug;
+        Err(cannot_plug(self.name()))
+    }
+
+    /// Asks the guest of a running machine to let go of a device, and waits for it. Idempotent: a device that the machine does
+    /// not have is out.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause): the machine may still have the device then.
+    fn unplug(
+        &self,
+        id: Uuid,
+        slot: &GuestSlot,
+        patience: Duration,
+    ) -> Result<Unplugged, LaunchError> {
+        let _ = (id, slot, patience);
+        Err(cannot_plug(self.name()))
+    }
+
+    /// The functions that a running machine has now, as its VMM says; `None` if this launcher cannot tell.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    fn plugged(&self, id: Uuid) -> Result<Option<Vec<PluggedFunction>>, LaunchError> {
+        let _ = id;
+        Ok(None)
+    }
+
     /// What a running machine has lost, in words: a program that served it has ended, and the guest goes on without.
     fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {
         let _ = (id, options);
@@ -514,6 +557,20 @@ pub enum LaunchError {
         /// What to do.
         remedy: String,
     },
+    /// A running machine has no port for a device.
+    #[error("{reason}")]
+    NoPort {
+        /// Why.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The VMM of a running machine refused a device.
+    #[error("the machine did not take the device: {reason}")]
+    Plug {
+        /// The VMM's error text.
+        reason: String,
+    },
     /// The VMM did not complete a request in time.
     #[error("the machine did not {action} within {seconds} s")]
     Deadline {
@@ -528,4 +585,12 @@ pub enum LaunchError {
         /// What happened.
         reason: String,
     },
+}
+
+/// The error of a launcher that cannot change the devices of a running machine.
+fn cannot_plug(launcher: &str) -> LaunchError {
+    LaunchError::NoPort {
+        reason: format!("{launcher} cannot change the devices of a running machine"),
+        remedy: "stop the instance first".into(),
+    }
 }

@@ -119,6 +119,9 @@ codes! {
     AgentLost = "agent_lost", 409, 6, FailedPrecondition;
     /// The agent in the guest refused: the guest does not allow the command, or there is no such program, process or user.
     AgentRefused = "agent_refused", 409, 6, FailedPrecondition;
+    /// The guest does not let go of a device that it was asked for. It can still do so: the device is given back then, or when
+    /// its machine ends.
+    GuestKeepsDevice = "guest_keeps_device", 409, 6, FailedPrecondition;
     /// The function can never be handed over: it is a bridge or part of the host. Or the block device cannot be a disk of a
     /// machine.
     NotAssignable = "not_assignable", 409, 7, FailedPrecondition;

@@ -283,15 +283,22 @@ pub(crate) fn device(engine: &Engine, wish: Wish) -> Result<DeviceWish, Refusal>
     }
 }
 
-fn render_one(engine: &Engine, instance: Instance) -> Result<api::Instance, Refusal> {
+pub(crate) fn render_one(engine: &Engine, instance: Instance) -> Result<api::Instance, Refusal> {
     let id = instance.id;
     let devices = engine.instances().devices()?;
     let own: Vec<_> = devices.into_iter().filter(|device| device.instance == id).collect();
     let host = Known::of(engine, &own)?;
-    let attached = own.iter().map(|device| host.attached(device)).collect();
+    let guest = engine.instances().guest_addresses(&instance);
+    let shown = |device: &InstanceDevice| AttachedDevice {
+        guest_address: guest.get(&device.part.head).map(ToString::to_string),
+        ..host.attached(device)
+    };
+    let attached = own.iter().map(shown).collect();
     let disks = KnownDisks::of(engine, std::slice::from_ref(&instance))?;
     let neighbors = neighbors(engine, std::slice::from_ref(&instance));
-    let problems = [engine.instances().halted(&instance), engine.instances().lost(&instance)];
+    let instances = engine.instances();
+    let problems =
+        [instances.halted(&instance), instances.lost(&instance), instances.unsettled(&instance)];
     let problems: Vec<String> = problems.into_iter().flatten().collect();
     let problem = (!problems.is_empty()).then(|| problems.join("; "));
     let instance = Instance { state_error: problem.or(instance.state_error), ..instance };
@@ -379,6 +386,7 @@ impl Known {
                 .and_then(model::Partition::mdev)
                 .map(|uuid| uuid.to_string()),
             partition: part.partition.as_ref().map(model::Partition::describe),
+            guest_address: None,
         }
     }
 }
@@ -430,6 +438,7 @@ fn accept(
             hostname: wanted.hostname,
             password_hash: wanted.password_hash,
         },
+        spare_ports: wanted.spare_ports,
         life: life::life(wanted.restart_policy.as_ref(), wanted.autostart.as_ref())?,
         tags: wanted.tags.unwrap_or_default(),
     })

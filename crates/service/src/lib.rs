@@ -13,6 +13,7 @@ mod disks;
 pub mod display;
 pub mod exec;
 pub mod host;
+pub mod hot_plug;
 pub mod images;
 pub mod instances;
 mod life;

@@ -128,6 +128,7 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         hugepages: memory::shown(instance.options.huge_pages),
         placement: memory::shown_placement(instance.options.placement),
         placed: instance.options.placed.filter(|_| runs).map(memory::placed),
+        spare_ports: instance.options.spare_ports,
         network: api::Network::default(),
         networks: Vec::new(),
         roms: instance.options.roms.iter().map(|rom| rom.device.to_string()).collect(),

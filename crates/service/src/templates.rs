@@ -52,6 +52,7 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         tpm: options.tpm.then_some(true),
         hugepages: Some(options.huge_pages.as_str().to_owned()),
         placement: Some(options.placement.as_str().to_owned()),
+        spare_ports: options.spare_ports,
         network: one,
         networks: several,
         roms: roms::template(engine, &instance),

@@ -6,7 +6,8 @@
 use lab::images::{older, vnc};
 use serde_json::json;
 
-use crate::support::{Host, wanted};
+use crate::hot_plug::devices_come_and_leave;
+use crate::support::{GPU, Host, wanted};
 
 /// A command in the guest, by `handover instance ssh`.
 fn guest(host: &Host, command: &str) -> String {
@@ -45,6 +46,7 @@ fn a_person_logs_in_to_a_machine() {
     host.sh("echo nameserver 127.0.0.53 >/etc/resolv.conf");
     host.import_guest_with("person", "ssh.gz", "handover.run=firstboot handover.stay=1");
     host.sh("ssh-keygen -q -t ed25519 -N '' -C me@l1 -f /root/key");
+    host.register("card", GPU);
     let created = create(&host);
     it_is_configured(&host, &created);
     its_other_cards_reach_their_networks(&host);
@@ -53,6 +55,7 @@ fn a_person_logs_in_to_a_machine() {
     a_vnc_client_takes_a_picture(&host);
     the_console_is_a_terminal(&host);
     it_tells_what_it_uses(&host);
+    devices_come_and_leave(&host);
     its_agent_runs_commands(&host);
     passt_is_a_stranger(&host);
     a_wrong_host_key_is_refused(&host);
@@ -97,7 +100,7 @@ fn it_is_configured(host: &Host, created: &serde_json::Value) {
 }
 
 fn it_leaves_only_its_volumes(host: &Host, before: &str) {
-    host.sh("handover instance rm dev");
+    host.sh("handover instance rm dev; handover device rm card");
     let volumes = host
         .sh("handover volume list --json | jq -r '.[].name'; ls /var/lib/handover/volumes | wc -l");
     assert_eq!(volumes, "data\ndev/disk3\n2\n", "a volume and a disk that was detached stay");

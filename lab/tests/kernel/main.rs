@@ -14,6 +14,7 @@ mod demo;
 mod endurance;
 mod faulty;
 mod first_boot;
+mod hot_plug;
 mod hypeman;
 mod main_job;
 mod podman;

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::values;
 
 /// The options that a file has instead.
-const OPTIONS: [&str; 39] = [
+const OPTIONS: [&str; 40] = [
     "image",
     "size",
     "vcpus",
@@ -43,6 +43,7 @@ const OPTIONS: [&str; 39] = [
     "video_memory",
     "hugepages",
     "placement",
+    "spare_ports",
     "networks",
     "mac",
     "publish",
@@ -138,6 +139,9 @@ pub struct Create {
     /// Placement on the NUMA node of its devices: auto (the usual one: with cores of its own if enough are free), required or none
     #[arg(long, value_name = "USE")]
     placement: Option<String>,
+    /// Ports for devices that it gets while it runs, 0 to 16; 4 by default
+    #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
+    spare_ports: Option<u32>,
     #[command(flatten)]
     networks: Networks,
     /// File with the public SSH keys that may log in (repeatable), such as ~/.ssh/id_ed25519.pub
@@ -228,6 +232,7 @@ impl Create {
             tpm: self.tpm.then_some(true),
             hugepages: self.hugepages,
             placement: self.placement,
+            spare_ports: self.spare_ports,
             roms: (!roms.is_empty()).then_some(roms),
             ssh_keys: (!ssh_keys.is_empty()).then(|| ssh_keys.concat()),
             user_data,

@@ -2,12 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use api::client::{Client, segment};
-use api::{
-    AttachVolume, BlockDisk, Cdrom, CreateInstance, Instance as Machine, NewDisk, VolumeMount,
-};
+use api::{BlockDisk, Cdrom, CreateInstance, Instance as Machine, NewDisk, VolumeMount};
 use clap::Args;
-use model::Refusal;
 
 use crate::values;
 
@@ -43,100 +39,6 @@ impl Disks {
 
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
-}
-
-/// `handover instance attach`.
-#[derive(Debug, Args)]
-pub struct Attach {
-    /// Name or id of the instance, as `handover instance list` shows it
-    instance: String,
-    /// Volume, as `handover volume list` shows it
-    #[arg(required_unless_present_any = ["cdrom", "block"])]
-    volume: Option<String>,
-    /// Image of a CD-ROM instead of a volume
-    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["volume", "read_only", "bus"])]
-    cdrom: Option<String>,
-    /// Block device of the host instead of a volume, below a --block-dir of the daemon
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["volume", "cdrom"])]
-    block: Option<String>,
-    /// The block device may have data
-    #[arg(long, requires = "block")]
-    allow_data: bool,
-    /// The guest cannot write to it; several instances can have a volume so
-    #[arg(long)]
-    read_only: bool,
-    /// How it is connected: virtio (the usual one), scsi, nvme or sata
-    #[arg(long)]
-    bus: Option<String>,
-    /// Serial number by which the guest finds it; the volume's name, or disk1, disk2, ...
-    #[arg(long)]
-    serial: Option<String>,
-}
-
-impl Attach {
-    pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
-        let instance = segment(&self.instance);
-        if let Some(device) = self.block {
-            let body = BlockDisk {
-                device,
-                bus: self.bus,
-                serial: self.serial,
-                readonly: self.read_only.then_some(true),
-                allow_data: self.allow_data.then_some(true),
-                ..BlockDisk::default()
-            };
-            return client.post(&format!("/instances/{instance}/blocks"), Some(&body)).await;
-        }
-        match (self.cdrom, self.volume) {
-            (Some(image), _) => {
-                let body = Cdrom { image, serial: self.serial };
-                client.post(&format!("/instances/{instance}/cdroms"), Some(&body)).await
-            }
-            (None, volume) => {
-                let body = AttachVolume {
-                    mount_path: None,
-                    readonly: self.read_only.then_some(true),
-                    bus: self.bus,
-                    serial: self.serial,
-                };
-                let volume = volume.unwrap_or_default();
-                let path = format!("/instances/{instance}/volumes/{}", segment(&volume));
-                client.post(&path, Some(&body)).await
-            }
-        }
-    }
-
-    /// The action, for messages.
-    pub fn what(&self) -> String {
-        let disk = self.volume.as_ref().or(self.cdrom.as_ref()).or(self.block.as_ref());
-        let disk = disk.map_or("", String::as_str);
-        format!("attach {disk} to {}", self.instance)
-    }
-}
-
-/// `handover instance detach`.
-#[derive(Debug, Args)]
-pub struct Detach {
-    /// Name or id of the instance, as `handover instance list` shows it
-    instance: String,
-    /// Volume, serial number of a disk, image of a CD-ROM, or block device, as `handover instance show` shows them
-    disk: String,
-}
-
-impl Detach {
-    pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
-        let (instance, disk) = (segment(&self.instance), segment(&self.disk));
-        let path = format!("/instances/{instance}");
-        match client.delete_and_read(&format!("{path}/volumes/{disk}")).await? {
-            Some(machine) => Ok(machine),
-            None => client.get(&path).await,
-        }
-    }
-
-    /// The action, for messages.
-    pub fn what(&self) -> String {
-        format!("detach {} from {}", self.disk, self.instance)
-    }
 }
 
 /// The options after a disk: `bus=nvme,serial=scratch`.

@@ -1,6 +1,7 @@
 //! `handover instance`: machines of this host.
 
 mod access;
+mod attach;
 mod console;
 mod create;
 mod disks;
@@ -28,9 +29,9 @@ use crate::failure::{Done, Failure};
 use crate::progress::waiting;
 use crate::{age, listing, output, values};
 
+use attach::{Attach, Detach};
 use console::Console;
 use create::Create;
-use disks::{Attach, Detach};
 use exec::Exec;
 use password::SetPassword;
 use pause::{Several, Verb};
@@ -86,9 +87,9 @@ enum Command {
     Resume(Several),
     /// Change an instance: its machine while it is stopped, what starts it at any time
     Set(Box<Set>),
-    /// Attach a volume or a CD-ROM to a stopped instance
+    /// Give an instance a device, also while it runs; or a stopped one a volume, a CD-ROM or a block device
     Attach(Attach),
-    /// Take a volume or a CD-ROM from a stopped instance
+    /// Take a device from an instance, also while it runs, and return it to the host; or a disk from a stopped one
     Detach(Detach),
     /// Delete an instance, and return its devices to their previous drivers
     #[command(visible_alias = "delete")]
@@ -279,15 +280,23 @@ fn brief(device: &AttachedDevice) -> String {
 
 /// A device or vGPU of an instance, for people: `gpu0 (0000:01:00.0, NVIDIA Corporation ...)`.
 fn device(device: &AttachedDevice) -> String {
-    let AttachedDevice { pci_address: address, title, name, profile, mdev_uuid, partition } =
-        device;
+    let AttachedDevice {
+        pci_address: address,
+        title,
+        name,
+        profile,
+        mdev_uuid,
+        partition,
+        guest_address,
+    } = device;
     let part = profile.as_ref().map(|profile| format!("vGPU {profile}"));
     let what = name.clone().or(part).or_else(|| partition.clone());
     // Without a name, the address is it.
     let address = what.is_some().then(|| address.clone());
     let mdev = mdev_uuid.as_ref().map(|uuid| format!("mdev {uuid}"));
     let title = Some(title.clone()).filter(|title| !title.is_empty());
-    let details: Vec<String> = [address, title, mdev].into_iter().flatten().collect();
+    let guest = guest_address.as_ref().map(|guest| format!("{guest} in the guest"));
+    let details: Vec<String> = [address, title, mdev, guest].into_iter().flatten().collect();
     let what = what.unwrap_or_else(|| device.pci_address.clone());
     if details.is_empty() { what } else { format!("{what} ({})", details.join(", ")) }
 }
@@ -449,6 +458,7 @@ mod tests {
             profile: None,
             mdev_uuid: None,
             partition: None,
+            guest_address: None,
         };
         let text = "gpu0 (0000:01:00.0, NVIDIA Corporation AD102GL [L40S])";
         assert_eq!(device(&whole), text);
@@ -483,6 +493,7 @@ mod tests {
             profile: None,
             mdev_uuid: None,
             partition: None,
+            guest_address: None,
         };
         assert_eq!(brief(&gpu), "gpu0 (GA102 [GeForce RTX 3090])");
         let nameless = AttachedDevice { name: None, ..gpu.clone() };

@@ -1,17 +1,18 @@
 //! `/instances`: machines.
 
 use api::{
-    CreateInstance, ErrorBody, Instance, InstanceStats, StartInstance, UpdateInstance, schema,
+    AttachDevice, CreateInstance, ErrorBody, Instance, InstanceStats, StartInstance,
+    UpdateInstance, Wish, schema,
 };
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use engine::Engine;
 use serde::Deserialize;
-use service::{instances, stats, templates};
+use service::{hot_plug, instances, stats, templates};
 
 use super::body::JsonBody;
-use super::query::{Key, Query};
+use super::query::{Key, Keys, Query};
 use super::{Face, Problem};
 
 /// The body of a call without options.
@@ -125,6 +126,49 @@ pub async fn start(
 ) -> Result<Json<Instance>, Problem> {
     let (how, unknown): (StartInstance, _) = body.read_noting_or_default()?;
     face.ask(move |engine| instances::start(engine, &key, how, &unknown)).await.map(Json)
+}
+
+/// Give an instance a device: at once if it runs, else at its next start
+#[utoipa::path(post, path = "/instances/{key}/devices", tag = "instances", request_body = AttachDevice,
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn attach(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    let wanted: AttachDevice = body.read()?;
+    face.ask(move |engine| hot_plug::attach(engine, &key, wanted)).await.map(Json)
+}
+
+/// Give an instance the device of this name or address: at once if it runs, else at its next start
+#[utoipa::path(post, path = "/instances/{key}/devices/{device}", tag = "instances",
+    params(("key" = String, Path, description = "id or name of the instance"),
+        ("device" = String, Path, description = "id or name of a registered device, or whatever a claim takes, such as an address")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn attach_named(
+    State(face): State<Face>,
+    Keys(key, device): Keys,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    body.expect_no_fields()?;
+    let wanted = AttachDevice { device: Wish::Words(device) };
+    face.ask(move |engine| hot_plug::attach(engine, &key, wanted)).await.map(Json)
+}
+
+/// Take a device from an instance, and return it to the host; a running guest is asked to let go of it
+#[utoipa::path(delete, path = "/instances/{key}/devices/{device}", tag = "instances",
+    params(("key" = String, Path, description = "id or name of the instance"),
+        ("device" = String, Path, description = "address, or id or name of the registered device, or uuid of the mediated device"),
+        ("timeout" = Option<schema::GoDuration>, Query, description = "how long the guest may take, such as `30s`, the default, or `2m`; 10m at most")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn detach(
+    State(face): State<Face>,
+    Keys(key, device): Keys,
+    query: Query,
+) -> Result<Json<Instance>, Problem> {
+    let timeout = query.get("timeout")?.map(model::parse_duration).transpose()?;
+    face.ask(move |engine| hot_plug::detach(engine, &key, &device, timeout)).await.map(Json)
 }
 
 /// Pause the guest of an instance: its processors stop, and it keeps its memory and devices. Idempotent

@@ -126,6 +126,8 @@ fn instance() -> Router<Face> {
         .route("/console", get(consoles::connect))
         .route("/display", get(displays::connect))
         .route("/display/access", get(displays::access))
+        .route("/devices", post(instances::attach))
+        .route("/devices/{device}", post(instances::attach_named).delete(instances::detach))
         .route("/volumes/{volume}", post(volumes::attach).delete(volumes::detach))
         .route("/blocks", post(volumes::attach_block))
         .route("/blocks/{block}", delete(volumes::detach_block))

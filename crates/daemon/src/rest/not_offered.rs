@@ -10,7 +10,7 @@ use super::problem::no_such_method;
 use super::{Face, Problem};
 
 /// Paths, and what they would do.
-const NOT_OFFERED: [(&str, &str); 21] = [
+const NOT_OFFERED: [(&str, &str); 20] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
     ("/instances/{key}/fork", "fork"),
@@ -20,7 +20,6 @@ const NOT_OFFERED: [(&str, &str); 21] = [
     ("/instances/{key}/snapshots", "snapshots"),
     ("/instances/{key}/snapshots/{*rest}", "snapshots"),
     ("/instances/{key}/snapshot-schedule", "snapshots"),
-    ("/instances/{key}/devices/{*rest}", "hot-plug of devices yet"),
     ("/ingresses", "ingresses"),
     ("/ingresses/{*rest}", "ingresses"),
     ("/builds", "builds"),

@@ -31,7 +31,7 @@ use super::{
         volumes::list, volumes::create, volumes::create_from_archive, volumes::resize, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
         volumes::eject, volumes::attach_block, volumes::detach_block,
         instances::list, instances::create, instances::show, instances::template, instances::delete, instances::update, instances::stop, instances::start,
-        instances::pause, instances::resume, instances::usage, exec::run, exec::set_password,
+        instances::attach, instances::attach_named, instances::detach, instances::pause, instances::resume, instances::usage, exec::run, exec::set_password,
         logs::stream, consoles::connect, displays::connect, displays::access, wait::wait
     ),
     // Those of parameters: the macros collect only those of bodies.

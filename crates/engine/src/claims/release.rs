@@ -95,7 +95,7 @@ impl Claims {
     }
 
     /// Refuses while a device of a prepared claim is open.
-    pub(super) fn expect_unused(&self, claim: &StoredClaim) -> Result<(), Refusal> {
+    pub(crate) fn expect_unused(&self, claim: &StoredClaim) -> Result<(), Refusal> {
         if claim.claim.state != ClaimState::Prepared {
             return Ok(());
         }

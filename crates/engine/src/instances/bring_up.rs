@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{
-    Address, HugeMemory, HugePagesUse, Inventory, MachineHandle, Placement, PlacementUse, Placing,
-    Refusal,
+    Address, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle, Placement,
+    PlacementUse, Placing, Refusal, SparePorts,
 };
 
 use super::{Instances, not_ended};
 use crate::claims::{Access, Restored};
 use crate::lock::lock;
 use crate::refusals;
-use crate::store::{Durability, OpenOperation, StoredClaim, StoredImage, StoredInstance};
+use crate::store::{
+    Durability, OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance,
+};
 use crate::{Action, Instance, InstanceState, MachineStep, Outcome};
 
 impl Instances {
@@ -52,7 +54,9 @@ impl Instances {
         let huge_pages = self.huge_pages(row, &nodes)?;
         let placement = self.place(row, &nodes, huge_pages.is_some())?;
         self.prepare_claims(operation, &mut claims, row.instance.uid)?;
-        let spec = self.spec(row, &image, self.disk_files(row)?, &claims, (huge_pages, placement));
+        let disks = self.disk_files(row)?;
+        let spare = self.spare_ports(row)?;
+        let spec = self.spec(row, &image, disks, &claims, (huge_pages, placement), spare);
         let launcher = self.launcher(&row.instance.hypervisor)?;
         self.journal
             .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
@@ -87,6 +91,14 @@ impl Instances {
             refusals::no_such("image", &row.instance.image, "handover image list")
         })?;
         Ok((image, claims))
+    }
+
+    /// The ports for devices that may come: with room for the largest registered one.
+    fn spare_ports(&self, row: &StoredInstance) -> Result<SparePorts, Refusal> {
+        let count = row.instance.options.spare_ports();
+        let registered = self.store.read(StoredDevice::all)?.into_iter();
+        let devices = registered.map(|device| GuestSlot::place(with_companions(device.address)));
+        Ok(SparePorts { count, devices: if count > 0 { devices.collect() } else { Vec::new() } })
     }
 
     /// The NUMA nodes of a machine's devices.
@@ -150,7 +162,7 @@ impl Instances {
     }
 
     /// Prepares the claims of an instance in parallel.
-    fn prepare_claims(
+    pub(super) fn prepare_claims(
         &self,
         operation: &OpenOperation,
         claims: &mut [StoredClaim],
@@ -210,4 +222,13 @@ impl Instances {
         }
         Ok(outcome)
     }
+}
+
+/// The addresses of a card's functions, whether they exist or not: a card is plugged with all of them.
+fn with_companions(first: Address) -> Vec<Address> {
+    if first.function() != 0 {
+        return vec![first];
+    }
+    let sibling = |function| Address::new(first.domain(), first.bus(), first.device(), function);
+    (0..8).filter_map(sibling).collect()
 }

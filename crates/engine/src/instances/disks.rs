@@ -261,12 +261,13 @@ impl Instances {
     ) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
         let _turn = self.journal.turn_of(id)?;
-        let mut row = self.stopped_for_disks(id)?;
+        // First whether it has the disk: what a person means can be something else that a running machine has.
+        let row = self.stored_instance(&id.to_string())?;
         let (volume, image) = self
             .store
             .read(|from| Ok((Volume::by_key(from, disk)?, StoredImage::by_name(from, disk)?)))?;
         let (volume, image) = (volume.map(|volume| volume.id), image.map(|image| image.id));
-        let disks = &mut row.instance.options.disks;
+        let disks = &row.instance.options.disks;
         // The name of a volume can be the serial number of another one.
         let by_volume = disks
             .iter()
@@ -286,7 +287,8 @@ impl Instances {
                 format!("`handover instance show {name}` shows its disks"),
             ));
         };
-        let detached = disks.remove(position);
+        let mut row = self.stopped_for_disks(id)?;
+        let detached = row.instance.options.disks.remove(position);
         let _allocation = lock(&self.journal.allocation);
         self.store.write(Durability::Power, |tx| {
             detached.volume().map_or(Ok(()), |id| Volume::keep(tx, id))?;

@@ -1,12 +1,15 @@
 //! Instances and their life cycle: each verb is an operation in the journal.
 
 mod agent;
+mod attach;
 mod blocks;
 mod bring_up;
 mod create;
 mod delete;
+mod detach;
 mod disks;
 mod first_boot;
+mod moving;
 mod networks;
 mod options;
 mod pause;
@@ -25,8 +28,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
 
 use model::{
-    Availability, Code, DiskFile, Exit, GuestSlot, HugeMemory, KernelBoot, Launcher, MachineDisk,
-    MachineHandle, MachineSpec, Placement, Presence, Refusal,
+    Availability, Code, DiskFile, Exit, HugeMemory, KernelBoot, Launcher, MachineDisk,
+    MachineHandle, MachineSpec, Placement, Presence, Refusal, SparePorts,
 };
 use uuid::Uuid;
 
@@ -158,6 +161,7 @@ impl Instances {
         disks: Vec<DiskFile>,
         claims: &[StoredClaim],
         (huge_pages, placement): (Option<HugeMemory>, Option<Placement>),
+        spare: SparePorts,
     ) -> MachineSpec {
         let files = self.images.paths(image.id);
         let cmdlines = [&image.image.cmdline, &row.instance.cmdline];
@@ -183,11 +187,8 @@ impl Instances {
                 size: row.instance.overlay_size,
             }),
             disks,
-            slots: claims
-                .iter()
-                .flat_map(|claim| &claim.claim.parts)
-                .map(GuestSlot::for_part)
-                .collect(),
+            slots: claims.iter().map(moving::slot_of).collect(),
+            spare,
             options: row.instance.options.clone(),
         }
     }
@@ -263,6 +264,11 @@ fn wrong_state(row: &StoredInstance, verb: &str, instead: impl Into<String>) -> 
         format!("{:?} is {:?} and cannot be {verb}", row.instance.name, row.instance.state),
         instead,
     )
+}
+
+/// Whether an instance's machine has ended, as it is recorded.
+const fn is_stopped(row: &StoredInstance) -> bool {
+    matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown)
 }
 
 /// The refusal for a machine that may still run.

@@ -1,8 +1,8 @@
 //! The options of a new machine: firmware, network cards (see [`networks`](super::networks)), other disks, seed.
 
 use model::{
-    Code, Cpu, Display, Firmware, HugePagesUse, LaunchError, Life, MachineOptions, PlacementUse,
-    Refusal, Secret,
+    Code, Cpu, Display, Firmware, HugePagesUse, LaunchError, Life, MOST_SPARE_PORTS,
+    MachineOptions, Moving, PlacementUse, Refusal, Secret,
 };
 
 use super::disks::Planned;
@@ -23,6 +23,7 @@ pub struct WantedOptions {
     placement: PlacementUse,
     network: NetworkWish,
     first_boot: FirstBoot,
+    spare_ports: Option<u32>,
 }
 
 impl WantedOptions {
@@ -37,6 +38,7 @@ impl WantedOptions {
             placement: request.placement,
             network: request.network.clone(),
             first_boot: request.first_boot.clone(),
+            spare_ports: request.spare_ports,
         }
     }
 }
@@ -61,7 +63,9 @@ impl Instances {
             placement,
             network,
             first_boot,
+            spare_ports,
         } = wanted;
+        let wanted_spare_ports = spare_ports.map(checked_spare_ports).transpose()?;
         let display_password = screen::checked(display, display_password)?;
         let mounts = first_boot::mounts(&planned.disks, &self.empty_disks(planned)?);
         let seed = first_boot::seed(instance, &first_boot, &mounts)?;
@@ -85,6 +89,8 @@ impl Instances {
             placement,
             placed: None,
             life: Life::default(),
+            spare_ports: wanted_spare_ports,
+            moving: Moving::default(),
         };
         expect_tables(&options, has_kernel)?;
         self.expect_installed(&instance.hypervisor, &options, firmware.is_none())?;
@@ -140,6 +146,18 @@ fn expect_tables(options: &MachineOptions, has_kernel: bool) -> Result<(), Refus
         "a machine whose kernel the BIOS loads directly cannot have a TPM: QEMU would place the initial RAM disk over the \
          tables by which a guest finds it",
         "create the instance from a disk image",
+    ))
+}
+
+/// Checks how many ports for further devices are asked for.
+fn checked_spare_ports(count: u32) -> Result<u32, Refusal> {
+    if count <= MOST_SPARE_PORTS {
+        return Ok(count);
+    }
+    Err(Refusal::new(
+        Code::InvalidRequest,
+        format!("a machine cannot have {count} ports for further devices"),
+        format!("ask for 0 to {MOST_SPARE_PORTS}"),
     ))
 }
 

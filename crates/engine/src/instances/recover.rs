@@ -56,14 +56,15 @@ impl Instances {
             row.instance.state,
             InstanceState::Created | InstanceState::Stopped | InstanceState::Shutdown
         ) {
-            return Ok(());
+            return self.settle_devices(&mut row);
         }
         let id = row.instance.id;
         // A machine does not outlive its boot.
         if row.machine.as_ref().is_some_and(|machine| machine.boot_id != self.journal.boot) {
             row.set_ended(InstanceState::Stopped, Exit { code: None });
             row.instance.state_error = Some("the host was restarted".into());
-            return self.save(&row);
+            self.save(&row)?;
+            return self.settle_devices(&mut row);
         }
         match self.launcher(&row.instance.hypervisor)?.find(id) {
             Presence::Running(handle) => {
@@ -72,6 +73,7 @@ impl Instances {
                 row.instance.pid = handle.pid();
                 row.machine = Some(handle.clone());
                 self.save(&row)?;
+                self.settle_devices(&mut row)?;
                 if self.watch(&row.instance.hypervisor, handle)? {
                     report.adopted.push(row.instance.name);
                 }
@@ -83,7 +85,8 @@ impl Instances {
                     tracing::warn!(machine = %id, %error, "something of the machine is left");
                 }
                 row.set_ended(InstanceState::Shutdown, Exit { code: None });
-                self.save(&row)
+                self.save(&row)?;
+                self.settle_devices(&mut row)
             }
             Presence::Unknown(why) => {
                 report.notes.push(format!(

@@ -37,6 +37,7 @@ impl Instances {
             };
             return Err(wrong_state(&row, "started", instead));
         }
+        self.settle_devices(&mut row)?;
         self.check_start(&row)?;
         row.instance.state = InstanceState::Initializing;
         row.instance.state_error = None;

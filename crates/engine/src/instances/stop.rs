@@ -54,6 +54,7 @@ impl Instances {
         };
         row.set_ended(InstanceState::Stopped, exit);
         self.journal.close_operation(operation, Outcome::Done, None, |tx| row.update(tx))?;
+        self.settle_devices(&mut row)?;
         Ok(Vec::new())
     }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use model::{Autostart, Refusal};
 use uuid::Uuid;
 
-use super::Instances;
+use super::{Instances, is_stopped};
 use crate::InstanceState;
 use crate::lock::lock;
 use crate::store::{Durability, StoredInstance};
@@ -221,8 +221,4 @@ impl Instances {
         });
         planned.is_some()
     }
-}
-
-fn is_stopped(row: &StoredInstance) -> bool {
-    matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown)
 }

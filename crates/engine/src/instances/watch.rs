@@ -79,6 +79,9 @@ impl Instances {
                 },
             }
             self.save(&row)?;
+            if let Err(refusal) = self.settle_devices(&mut row) {
+                tracing::warn!(machine = %handle.id, "devices are not given back yet: {}", refusal.message);
+            }
             if row.instance.state == InstanceState::Shutdown {
                 let ran = row.instance.started_at.zip(row.instance.stopped_at);
                 let ran = ran.and_then(|(from, to)| to.duration_since(from).try_into().ok());

@@ -121,6 +121,7 @@ impl Recovery {
         report.finished.iter().chain(&report.undone).chain(&report.notes).for_each(|note| {
             tracing::warn!("completed after a failed write to the journal: {note}");
         });
+        self.instances.look_after_devices()?;
         let lost = self.devices.quarantine_silent()?;
         self.prune();
         Ok(lost)
@@ -293,6 +294,13 @@ impl Recovery {
             OperationKind::Start => {
                 (self.instances.recover_start(operation, patience), &mut report.undone)
             }
+            OperationKind::Attach => {
+                let (is_in, result) = self.instances.recover_attach(operation, patience);
+                (result, if is_in { &mut report.finished } else { &mut report.undone })
+            }
+            OperationKind::Detach => {
+                (self.instances.recover_detach(operation, patience), &mut report.finished)
+            }
             OperationKind::Stop => (self.instances.finish_stop(operation), &mut report.finished),
             OperationKind::Delete => {
                 (self.instances.finish_delete(operation, patience), &mut report.finished)
@@ -319,9 +327,7 @@ impl Recovery {
             }
             // A retry for a wedged claim: a new one follows.
             OperationKind::Restore => {
-                let closed =
-                    self.journal.close_operation(operation, Outcome::Failed, None, |_| Ok(()));
-                return closed;
+                return self.journal.close_operation(operation, Outcome::Failed, None, |_| Ok(()));
             }
         };
         match result {

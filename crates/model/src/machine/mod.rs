@@ -14,6 +14,7 @@ mod network;
 mod options;
 mod passt;
 mod placement;
+mod plug;
 mod rom;
 mod usage;
 
@@ -39,6 +40,9 @@ pub use network::{CardLink, NetworkCard, check_interface_name};
 pub use options::{Firmware, MachineOptions, Seed};
 pub use passt::PasstKind;
 pub use placement::{CpuLayout, HostCpu, Placement, PlacementUse, Placing};
+pub use plug::{
+    MOST_SPARE_PORTS, Moving, Plug, PluggedFunction, SparePorts, USUAL_SPARE_PORTS, Unplugged,
+};
 pub use rom::{Rom, check_rom};
 pub use usage::{DiskUsage, NetworkUsage, Usage};
 
@@ -70,6 +74,9 @@ pub struct MachineSpec {
     pub disks: Vec<DiskFile>,
     /// The devices handed over, one guest slot each.
     pub slots: Vec<GuestSlot>,
+    /// The ports for devices that it can get while it runs.
+    #[serde(default)]
+    pub spare: SparePorts,
     /// Firmware, network cards, seed, other disks.
     pub options: MachineOptions,
 }
@@ -121,6 +128,10 @@ pub struct MachineDisk {
 /// One guest slot: the functions of one assembly. A VMM with single-function slots uses several slots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestSlot {
+    /// The number of its port among those for devices. A device keeps its port, and so its address in the guest, when others
+    /// come and go.
+    #[serde(default)]
+    pub port: u32,
     /// The functions in it.
     pub functions: Vec<GuestFunction>,
 }
@@ -172,7 +183,19 @@ impl GuestSlot {
                 function: if keep { host.function() } else { turn },
             })
             .collect();
-        Self { functions }
+        Self { port: 0, functions }
+    }
+
+    /// The same in another port.
+    #[must_use]
+    pub fn at(self, port: u32) -> Self {
+        Self { port, ..self }
+    }
+
+    /// Whether this is one of its host devices.
+    #[must_use]
+    pub fn has(&self, source: GuestSource) -> bool {
+        self.functions.iter().any(|function| function.source == source)
     }
 
     /// The slot for the guests of an assembly.
@@ -192,7 +215,7 @@ impl GuestSlot {
         match part.partition.as_ref().and_then(Partition::mdev) {
             Some(uuid) => {
                 let source = GuestSource::Mdev(uuid);
-                Self { functions: vec![GuestFunction { source, function: 0 }] }
+                Self { port: 0, functions: vec![GuestFunction { source, function: 0 }] }
             }
             None => Self::place(part.guests().map(|member| member.address)),
         }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cpu, Display, Forward, GuestDisk, HugePagesUse, Life, NetworkCard, Placement, PlacementUse,
-    Rom, Secret,
+    Cpu, Display, Forward, GuestDisk, HugePagesUse, Life, Moving, NetworkCard, Placement,
+    PlacementUse, Rom, Secret, USUAL_SPARE_PORTS,
 };
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
@@ -46,9 +46,21 @@ pub struct MachineOptions {
     pub placed: Option<Placement>,
     /// When it is started without a request. Launchers do not read it.
     pub life: Life,
+    /// How many ports it has for devices that it gets while it runs; the usual number by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spare_ports: Option<u32>,
+    /// Its devices that come or leave while it runs. Launchers do not read it.
+    #[serde(skip_serializing_if = "Moving::is_still")]
+    pub moving: Moving,
 }
 
 impl MachineOptions {
+    /// How many ports it has for devices that it gets while it runs.
+    #[must_use]
+    pub fn spare_ports(&self) -> u32 {
+        self.spare_ports.unwrap_or(USUAL_SPARE_PORTS)
+    }
+
     /// The cards that passt connects.
     pub fn user_cards(&self) -> impl Iterator<Item = &NetworkCard> {
         self.cards.iter().filter(|card| card.link.is_user())

@@ -48,7 +48,7 @@ impl<'a> Control<'a> {
     }
 
     /// The socket of a running VMM.
-    pub(super) const fn running(socket: PathBuf) -> Self {
+    pub(crate) const fn running(socket: PathBuf) -> Self {
         Self { socket, starting: None }
     }
 

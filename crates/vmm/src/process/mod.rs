@@ -7,6 +7,7 @@ pub(crate) mod cgroup;
 mod control;
 mod disk_layer;
 mod files;
+mod hot_plug;
 mod kvm;
 mod log;
 mod lost;
@@ -33,8 +34,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{
-    Availability, CardLinks, Display, Execution, Exit, Forward, KnownMachine, LaunchError,
-    Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, Presence, Rom, Usage,
+    Availability, CardLinks, Display, Execution, Exit, Forward, GuestSlot, KnownMachine,
+    LaunchError, Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, Plug,
+    PluggedFunction, Presence, Rom, Unplugged, Usage,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -373,6 +375,27 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             .add_viewer(display, its.into(), &control, Instant::now() + ADD_VIEWER)
             .map_err(|error| monitor(format!("cannot connect to its screen: {error}")))?;
         Ok(ours)
+    }
+
+    fn free_port(&self, id: Uuid, slot: &GuestSlot, taken: &[u32]) -> Result<u32, LaunchError> {
+        self.find_port(id, slot, taken)
+    }
+
+    fn plug(&self, plug: &Plug) -> Result<(), LaunchError> {
+        self.plug_in(plug)
+    }
+
+    fn unplug(
+        &self,
+        id: Uuid,
+        slot: &GuestSlot,
+        patience: Duration,
+    ) -> Result<Unplugged, LaunchError> {
+        self.take_out(id, slot, patience)
+    }
+
+    fn plugged(&self, id: Uuid) -> Result<Option<Vec<PluggedFunction>>, LaunchError> {
+        self.list_plugged(id)
     }
 
     fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {

@@ -55,6 +55,19 @@ impl Proc {
         Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
     }
 
+    /// The soft and the hard limit of locked memory of a process in bytes; `None` is no limit.
+    pub fn memlock(&self, pid: u32) -> io::Result<(Option<u64>, Option<u64>)> {
+        let text = fs::read_to_string(self.dir.join(pid.to_string()).join("limits"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Max locked memory"));
+        let mut words = line.ok_or_else(|| malformed("limits"))?.split_whitespace();
+        let mut limit = || match words.next() {
+            Some("unlimited") => Ok(None),
+            Some(number) => number.parse().map(Some).map_err(|_| malformed("limits")),
+            None => Err(malformed("limits")),
+        };
+        Ok((limit()?, limit()?))
+    }
+
     /// The processor time of a process, in clock ticks.
     pub fn cpu_ticks(&self, pid: &str) -> io::Result<u64> {
         let text = fs::read(self.dir.join(pid).join("stat"))?;

@@ -53,12 +53,11 @@ impl<V: Vmm> ProcessLauncher<V> {
         }
     }
 
-    /// The order for `handover launch`.
-    fn order(&self, spec: &MachineSpec) -> Result<Order, LaunchError> {
-        let files = self.files(spec.id);
-        let root = self.config.root.clone();
-        let paths = MachinePaths {
-            root,
+    /// The paths of a machine's files.
+    pub(super) fn paths(&self, id: Uuid) -> MachinePaths {
+        let files = self.files(id);
+        MachinePaths {
+            root: self.config.root.clone(),
             disk: files.disk(),
             nvram: files.nvram(),
             seed: files.seed(),
@@ -66,7 +65,12 @@ impl<V: Vmm> ProcessLauncher<V> {
             screen: files.screen(),
             roms: files.roms(),
             console: files.console(),
-        };
+        }
+    }
+
+    /// The order for `handover launch`.
+    fn order(&self, spec: &MachineSpec) -> Result<Order, LaunchError> {
+        let paths = self.paths(spec.id);
         let command = self.vmm.command(spec, &paths)?;
         passt::expect_free(&paths.root, spec.options.forwards())?;
         spec.options.screen().map_or(Ok(()), screen::expect_free)?;
@@ -82,7 +86,7 @@ impl<V: Vmm> ProcessLauncher<V> {
             run_dir: self.config.run_dir.clone(),
             uid: spec.uid,
             groups: command.groups,
-            memlock: memlock(spec),
+            memlock: memlock(spec.memory, functions(spec)),
             cpus: spec.placement.as_ref().map(|placed| placed.others.clone()).unwrap_or_default(),
             program: command.program,
             control_args: command.control_args,
@@ -144,7 +148,7 @@ impl<V: Vmm> ProcessLauncher<V> {
 
     /// Waits until the guest runs with all its devices.
     fn bring_up(&self, spec: &MachineSpec, watch: &Watch) -> Result<(), LaunchError> {
-        let patience = patience(spec);
+        let patience = patience(spec.memory, functions(spec), spec.huge_pages.is_some());
         let control = Control::starting(self.run_dir(spec.id).control(), watch);
         let pin = |threads: &[u32]| {
             let process = watch.handle().pid().unwrap_or_default();
@@ -175,11 +179,11 @@ impl<V: Vmm> ProcessLauncher<V> {
     }
 }
 
-/// How long the machine may take to start.
-fn patience(spec: &MachineSpec) -> Duration {
-    let functions = u32::try_from(functions(spec)).unwrap_or(u32::MAX);
-    let is_cleared = functions > 0 || spec.huge_pages.is_some();
-    let gib = if is_cleared { u32::try_from(spec.memory >> 30).unwrap_or(u32::MAX) } else { 0 };
+/// How long a machine may take to start, or to take these functions while it runs.
+pub(super) fn patience(memory: u64, functions: usize, has_huge_pages: bool) -> Duration {
+    let functions = u32::try_from(functions).unwrap_or(u32::MAX);
+    let is_cleared = functions > 0 || has_huge_pages;
+    let gib = if is_cleared { u32::try_from(memory >> 30).unwrap_or(u32::MAX) } else { 0 };
     START
         .saturating_add(START_FUNCTION.saturating_mul(functions))
         .saturating_add(START_GIB.saturating_mul(gib))
@@ -191,8 +195,8 @@ fn functions(spec: &MachineSpec) -> usize {
 
 /// The limit of locked memory: VFIO pins all guest memory, accounted to the process (vfio_iommu_type1) or the user
 /// (iommufd). A machine without devices pins nothing.
-fn memlock(spec: &MachineSpec) -> Option<u64> {
-    let functions = u64::try_from(functions(spec)).ok().filter(|functions| *functions > 0)?;
+pub(super) fn memlock(memory: u64, functions: usize) -> Option<u64> {
+    let functions = u64::try_from(functions).ok().filter(|functions| *functions > 0)?;
     let margin = MEMLOCK_MARGIN.saturating_add(functions.saturating_mul(MEMLOCK_FUNCTION));
-    Some(spec.memory.saturating_add(margin))
+    Some(memory.saturating_add(margin))
 }

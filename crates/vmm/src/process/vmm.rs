@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use model::{
-    Availability, DiskUsage, Display, Execution, LaunchError, MachineOptions, MachineSpec,
+    Availability, DiskUsage, Display, Execution, GuestSlot, LaunchError, MachineOptions,
+    MachineSpec, Plug, PluggedFunction, Unplugged,
 };
 use rustix::fd::OwnedFd;
 
@@ -95,6 +96,68 @@ pub trait Vmm: Send + Sync {
         control: &Control<'_>,
         deadline: Instant,
     ) -> Result<Option<DiskUsage>, ControlError> {
+        let _ = (control, deadline);
+        Ok(None)
+    }
+
+    /// The first port of a running machine that is free, not among `taken`, and has room for a device.
+    ///
+    /// # Errors
+    /// If the VMM does not tell; `NoPort` inside if there is none.
+    fn free_port(
+        &self,
+        slot: &GuestSlot,
+        taken: &[u32],
+        root: &Path,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Result<u32, LaunchError>, ControlError> {
+        let _ = (slot, taken, root, control, deadline);
+        Ok(Err(LaunchError::NoPort {
+            reason: format!("{} cannot change the devices of a running machine", self.name()),
+            remedy: "stop the instance first".into(),
+        }))
+    }
+
+    /// Plugs all functions of a device, or some of them and fails.
+    ///
+    /// # Errors
+    /// If the VMM did not accept it, or cannot do it.
+    fn plug(
+        &self,
+        plug: &Plug,
+        paths: &MachinePaths,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<(), ControlError> {
+        let _ = (plug, paths, control, deadline);
+        let reason = format!("{} cannot change the devices of a running machine", self.name());
+        Err(ControlError::Refused("plug".into(), reason))
+    }
+
+    /// Asks the guest to let go of a device, and waits until the deadline. Idempotent.
+    ///
+    /// # Errors
+    /// If the VMM does not answer, or cannot do it.
+    fn unplug(
+        &self,
+        slot: &GuestSlot,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Unplugged, ControlError> {
+        let _ = (slot, control, deadline);
+        Ok(Unplugged::Kept(format!("{} cannot take a device from a running machine", self.name())))
+    }
+
+    /// The functions that a running machine has; `None` if the VMM cannot tell.
+    ///
+    /// # Errors
+    /// If the VMM does not answer.
+    fn plugged(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Option<Vec<PluggedFunction>>, ControlError> {
         let _ = (control, deadline);
         Ok(None)
     }

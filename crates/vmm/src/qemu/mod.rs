@@ -7,6 +7,7 @@ mod bring_up;
 mod error_text;
 pub mod execution;
 mod firmware;
+mod hot_plug;
 mod mmio_window;
 pub mod qmp;
 
@@ -14,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use model::{
-    Availability, DiskUsage, Display, DisplayProtocol, Execution, LaunchError, LoopbackFilter,
-    MachineOptions, MachineSpec,
+    Availability, DiskUsage, Display, DisplayProtocol, Execution, GuestSlot, LaunchError,
+    LoopbackFilter, MachineOptions, MachineSpec, Plug, PluggedFunction, Unplugged,
 };
 use rustix::fd::OwnedFd;
 
@@ -159,7 +160,7 @@ impl Vmm for Qemu {
             screen: paths.screen.clone(),
             roms: paths.roms.clone(),
             firmware,
-            mmio_window: mmio_window::needed(&paths.root, spec),
+            space: mmio_window::plan(&paths.root, spec, accelerator == Accelerator::Tcg),
         };
         let unfit = |error: argv::NotUtf8| LaunchError::Start { reason: error.to_string() };
         let args = argv::arguments(spec, &environment).map_err(unfit)?;
@@ -212,6 +213,45 @@ impl Vmm for Qemu {
         deadline: Instant,
     ) -> Result<Option<DiskUsage>, ControlError> {
         blockstats::disk_usage(&mut monitor(control, deadline)?, deadline).map(Some)
+    }
+
+    fn free_port(
+        &self,
+        slot: &GuestSlot,
+        taken: &[u32],
+        root: &Path,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Result<u32, LaunchError>, ControlError> {
+        let room = mmio_window::Room::of(root, slot);
+        hot_plug::free_port(room, taken, &mut monitor(control, deadline)?, deadline)
+    }
+
+    fn plug(
+        &self,
+        plug: &Plug,
+        paths: &MachinePaths,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<(), ControlError> {
+        hot_plug::plug(plug, paths, &mut monitor(control, deadline)?, deadline)
+    }
+
+    fn unplug(
+        &self,
+        slot: &GuestSlot,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Unplugged, ControlError> {
+        hot_plug::unplug(slot, control, deadline)
+    }
+
+    fn plugged(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Option<Vec<PluggedFunction>>, ControlError> {
+        hot_plug::plugged(&mut monitor(control, deadline)?, deadline).map(Some)
     }
 
     fn press_power_button(

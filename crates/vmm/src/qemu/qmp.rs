@@ -1,9 +1,10 @@
 //! A minimal client for QEMU's monitor protocol (QMP): one command after another over a socket, each with a deadline.
-//! Events are ignored: the machine's end is detected by its pidfd.
+//! Events wait until they are asked for: the machine's end is detected by its pidfd.
 //!
 //! The peer is a VMM that its guest may have compromised. So the length of an answer is limited, and no answer is
 //! trusted.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
@@ -18,12 +19,17 @@ use crate::process::ControlError;
 /// The longest answer.
 const MOST_ANSWER_BYTES: usize = 1 << 20;
 
+/// The most events that are kept.
+const MOST_EVENTS: usize = 64;
+
 /// A connection to a monitor in command mode.
 #[derive(Debug)]
 pub struct Monitor {
     stream: UnixStream,
     received: Vec<u8>,
     commands: u64,
+    /// Events that were received and not asked for yet.
+    events: VecDeque<Value>,
 }
 
 impl Monitor {
@@ -32,7 +38,8 @@ impl Monitor {
     /// # Errors
     /// The peer is not a monitor, or does not answer in time.
     pub fn begin(stream: UnixStream, deadline: Instant) -> Result<Self, ControlError> {
-        let mut monitor = Self { stream, received: Vec::new(), commands: 0 };
+        let mut monitor =
+            Self { stream, received: Vec::new(), commands: 0, events: VecDeque::new() };
         let greeting = monitor.receive("the greeting", deadline)?;
         if greeting.get("QMP").is_none() {
             return Err(malformed("the greeting", "not a QMP monitor"));
@@ -82,6 +89,32 @@ impl Monitor {
         self.answer(COMMAND, id, deadline).map(drop)
     }
 
+    /// The next event; `None` if there is none until then.
+    ///
+    /// # Errors
+    /// The peer closes the connection, or does not send JSON.
+    pub fn event(&mut self, until: Instant) -> Result<Option<Value>, ControlError> {
+        while self.events.is_empty() {
+            match self.receive("an event", until) {
+                Ok(message) => self.keep_event(message),
+                Err(ControlError::Deadline(_)) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.events.pop_front())
+    }
+
+    /// Keeps a message that is an event. A peer that sends too many loses the oldest.
+    fn keep_event(&mut self, message: Value) {
+        if message.get("event").is_none() {
+            return;
+        }
+        if self.events.len() == MOST_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(message);
+    }
+
     /// The line of the next command, and its id.
     fn line(&mut self, command: &str, arguments: &Value) -> (u64, Vec<u8>) {
         self.commands += 1;
@@ -96,6 +129,7 @@ impl Monitor {
             let mut answer = self.receive(command, deadline)?;
             // Events carry no id; a late answer to an earlier command carries another.
             if answer.get("id").and_then(Value::as_u64) != Some(id) {
+                self.keep_event(answer);
                 continue;
             }
             if let Some(error) = answer.get("error") {
@@ -204,6 +238,11 @@ mod tests {
         for turn in 2..5 {
             assert_eq!(monitor.execute("stop", json!({}), soon()).unwrap()["turn"], turn);
         }
+        for _ in 0..8 {
+            assert_eq!(monitor.event(soon()).unwrap().unwrap()["event"], "RESUME");
+        }
+        let now = Instant::now() + Duration::from_millis(1);
+        assert_eq!(monitor.event(now).unwrap(), None);
     }
 
     #[test]

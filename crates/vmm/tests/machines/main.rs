@@ -7,6 +7,7 @@
 
 mod bench;
 mod fake;
+mod ports;
 mod real;
 mod screens;
 mod second_vmm;
@@ -24,8 +25,9 @@ fn main() -> ExitCode {
         Some("tiny-vmm") => tiny::main(&arguments),
         Some("daemon") => bench::daemon(&arguments),
         _ => {
-            let all = [trials::all(), second_vmm::all(), real::all(), screens::all(), tpm::all()];
-            let trials = all.into_iter().flatten().collect();
+            let real = [real::all(), ports::all(), screens::all(), tpm::all()];
+            let all = [trials::all(), second_vmm::all()].into_iter().chain(real);
+            let trials = all.flatten().collect();
             libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
         }
     }

@@ -11,7 +11,12 @@ const HYPER_V: &str = "hv-relaxed=on,hv-vapic=on,hv-spinlocks=0x1fff,hv-vpindex=
                        hv-stimer=on,hv-frequencies=on,hv-tlbflush=on,hv-ipi=on,hv-reset=on";
 
 /// The processors.
-pub fn processors(line: &mut Line, spec: &MachineSpec, accelerator: Accelerator) {
+pub fn processors(
+    line: &mut Line,
+    spec: &MachineSpec,
+    accelerator: Accelerator,
+    most_bits: Option<u32>,
+) {
     let Cpu { topology, hide_kvm, os } = spec.options.cpu;
     let mut model = match accelerator {
         // Without the host's physical address bits, large BARs do not fit into 40 of them.
@@ -19,6 +24,9 @@ pub fn processors(line: &mut Line, spec: &MachineSpec, accelerator: Accelerator)
         Accelerator::Tcg => "max".to_owned(),
     };
     if matches!(accelerator, Accelerator::Kvm { .. }) {
+        if let Some(bits) = most_bits {
+            model = format!("{model},host-phys-bits-limit={bits}");
+        }
         if os == GuestOs::Windows {
             model = format!("{model},{HYPER_V}");
         }

@@ -13,10 +13,11 @@ mod tpm;
 
 use std::path::{Path, PathBuf};
 
-use model::{Firmware, GuestSlot, GuestSource, MachineSpec, Rom};
+use model::{Firmware, GuestFunction, GuestSlot, GuestSource, MachineSpec, Rom};
 use serde_json::{Value, json};
 
 use super::binary::Accelerator;
+use super::mmio_window::{AddressSpace, Room};
 use crate::process::FD;
 
 pub use agent::socket as agent_socket;
@@ -43,8 +44,8 @@ pub struct Environment<'a> {
     pub screen: PathBuf,
     /// The code and the variables of the firmware, if it is not the BIOS.
     pub firmware: Option<(PathBuf, PathBuf)>,
-    /// The size of the guest's 64-bit MMIO window in bytes, if the default is too small.
-    pub mmio_window: Option<u64>,
+    /// The address space for devices.
+    pub space: AddressSpace,
 }
 
 /// A path that cannot be passed to QEMU.
@@ -54,8 +55,8 @@ pub struct NotUtf8(PathBuf);
 
 /// The ids of all devices that the machine must have after the start.
 pub fn device_ids(spec: &MachineSpec) -> Vec<String> {
-    let functions = spec.slots.iter().enumerate().flat_map(|(slot, functions)| {
-        functions.functions.iter().map(move |function| function_id(slot, function.function))
+    let functions = spec.slots.iter().flat_map(|slot| {
+        slot.functions.iter().map(|function| function_id(slot.port, function.function))
     });
     let disk = spec.disk.iter().map(|_| DISK.to_owned());
     let seed = spec.options.seed.iter().map(|_| SEED.to_owned());
@@ -98,11 +99,22 @@ pub fn arguments(
     for (number, card) in spec.options.cards.iter().enumerate() {
         network::card(&mut ports, number, card);
     }
-    for (number, slot) in spec.slots.iter().enumerate() {
-        devices(&mut ports, number, slot, &spec.options.roms, environment)?;
-    }
     if spec.options.agent {
         agent::agent(&mut ports);
+    }
+    // The last ports: their number changes nothing before them.
+    device_ports(&mut ports, spec, environment);
+    for slot in &spec.slots {
+        for function in &slot.functions {
+            let device = function_device(
+                slot,
+                function,
+                &spec.options.roms,
+                environment.root,
+                &environment.roms,
+            )?;
+            ports.device(device);
+        }
     }
     ports.finish(&mut line);
     Ok(line.0)
@@ -111,9 +123,21 @@ pub fn arguments(
 const DISK: &str = "disk0";
 const SEED: &str = "seed";
 
-/// The id of a function, such as `hd1f0`: the first function of the second passed-through slot.
-fn function_id(slot: usize, function: u8) -> String {
-    format!("hd{slot}f{function}")
+/// The id of a function, such as `hd1f0`: the first function in the second port for devices.
+fn function_id(port: u32, function: u8) -> String {
+    format!("{}f{function}", port_id(port))
+}
+
+/// The id of a port for devices, and of its bus.
+pub fn port_id(port: u32) -> String {
+    format!("hd{port}")
+}
+
+/// How many ports for devices a machine has: those of its devices, and the spare ones.
+fn device_port_count(spec: &MachineSpec) -> u32 {
+    let taken = u32::try_from(spec.slots.len()).unwrap_or(u32::MAX);
+    let last = spec.slots.iter().map(|slot| slot.port.saturating_add(1)).max().unwrap_or(0);
+    taken.saturating_add(spec.spare.count).max(last)
 }
 
 #[derive(Default)]
@@ -154,10 +178,10 @@ fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
         // Only firmware in System Management Mode writes the variables.
         line.option("-global", "driver=cfi.pflash01,property=secure,value=on");
     }
-    cpu::processors(line, spec, environment.accelerator);
+    cpu::processors(line, spec, environment.accelerator, environment.space.most_bits);
     cpu::clock(line, os);
     memory::memory(line, spec);
-    if let Some(size) = environment.mmio_window {
+    if let Some(size) = environment.space.window {
         let megabytes = size.div_ceil(MIB);
         line.option("-global", format!("q35-pcihost.pci-hole64-size={megabytes}M"));
         if environment.firmware.is_some() {
@@ -274,50 +298,60 @@ fn seed(line: &mut Line, ports: &mut Ports, environment: &Environment<'_>) -> Re
     Ok(())
 }
 
-/// The functions of one assembly, together in one slot behind their own root port.
-fn devices(
-    ports: &mut Ports,
-    number: usize,
-    slot: &GuestSlot,
-    roms: &[Rom],
-    environment: &Environment<'_>,
-) -> Result<(), NotUtf8> {
-    let bus = ports.port(&format!("hd{number}"));
-    let several = slot.functions.len() > 1;
-    for function in &slot.functions {
-        let mut device = json!({
-            "driver": "vfio-pci",
-            "id": function_id(number, function.function),
-            "bus": bus,
-            "addr": format!("0.{:x}", function.function),
-        });
-        if function.function == 0 && several {
-            insert(&mut device, "multifunction", json!(true));
-        }
-        match function.source {
-            // QEMU 7.2 does not accept a domain of more than four digits here; it accepts any path.
-            GuestSource::Function(address) if address.domain() > 0xffff => {
-                let path = environment.root.join("sys/bus/pci/devices").join(address.to_string());
-                insert(&mut device, "sysfsdev", json!(text(&path)?));
+/// The ports for devices. Each is reserved the address space of its device, so that the device can come back when it has
+/// left, or that of the largest one that may come.
+fn device_ports(ports: &mut Ports, spec: &MachineSpec, environment: &Environment<'_>) {
+    let mut spare = 0;
+    for number in 0..device_port_count(spec) {
+        let room = match spec.slots.iter().find(|slot| slot.port == number) {
+            Some(slot) => Room::of(environment.root, slot),
+            None => {
+                spare += 1;
+                environment.space.spare_port(spare - 1)
             }
-            GuestSource::Function(address) => {
-                insert(&mut device, "host", json!(address.to_string()));
-            }
-            GuestSource::Mdev(uuid) => {
-                let path = environment.root.join("sys/bus/mdev/devices").join(uuid.to_string());
-                insert(&mut device, "sysfsdev", json!(text(&path)?));
-            }
-        }
-        let rom = roms.iter().find(|rom| Some(rom.device) == function.source.function());
-        if let Some(rom) = rom.filter(|rom| !rom.bar) {
-            insert(&mut device, "rombar", json!(u8::from(rom.bar)));
-        } else if let Some(rom) = rom.filter(|rom| rom.has_file) {
-            let path = environment.roms.join(rom.file_name());
-            insert(&mut device, "romfile", json!(text(&path)?));
-        }
-        ports.device(device);
+        };
+        ports.device_port(&port_id(number), room);
     }
-    Ok(())
+}
+
+/// One function of an assembly, which is together in one slot behind a port.
+pub fn function_device(
+    slot: &GuestSlot,
+    function: &GuestFunction,
+    roms: &[Rom],
+    root: &Path,
+    rom_files: &Path,
+) -> Result<Value, NotUtf8> {
+    let mut device = json!({
+        "driver": "vfio-pci",
+        "id": function_id(slot.port, function.function),
+        "bus": port_id(slot.port),
+        "addr": format!("0.{:x}", function.function),
+    });
+    if function.function == 0 && slot.functions.len() > 1 {
+        insert(&mut device, "multifunction", json!(true));
+    }
+    match function.source {
+        // QEMU 7.2 does not accept a domain of more than four digits here; it accepts any path.
+        GuestSource::Function(address) if address.domain() > 0xffff => {
+            let path = root.join("sys/bus/pci/devices").join(address.to_string());
+            insert(&mut device, "sysfsdev", json!(text(&path)?));
+        }
+        GuestSource::Function(address) => {
+            insert(&mut device, "host", json!(address.to_string()));
+        }
+        GuestSource::Mdev(uuid) => {
+            let path = root.join("sys/bus/mdev/devices").join(uuid.to_string());
+            insert(&mut device, "sysfsdev", json!(text(&path)?));
+        }
+    }
+    let rom = roms.iter().find(|rom| Some(rom.device) == function.source.function());
+    if let Some(rom) = rom.filter(|rom| !rom.bar) {
+        insert(&mut device, "rombar", json!(u8::from(rom.bar)));
+    } else if let Some(rom) = rom.filter(|rom| rom.has_file) {
+        insert(&mut device, "romfile", json!(text(&rom_files.join(rom.file_name()))?));
+    }
+    Ok(device)
 }
 
 fn insert(device: &mut Value, key: &str, value: Value) {
@@ -329,15 +363,30 @@ fn insert(device: &mut Value, key: &str, value: Value) {
 /// The root ports and the devices behind them. Eight ports share one slot of the root complex, which has 30 free slots.
 #[derive(Default)]
 struct Ports {
-    names: Vec<String>,
+    /// The ports, with what is particular to each.
+    ports: Vec<(String, Value)>,
     devices: Vec<Value>,
 }
 
 impl Ports {
-    /// Adds a port, and returns the name of its bus.
+    /// Adds a port for what the machine has for good, and returns the name of its bus. The guest cannot eject that.
     fn port(&mut self, name: &str) -> String {
-        self.names.push(name.into());
+        self.ports.push((name.into(), json!({"hotplug": false})));
         name.into()
+    }
+
+    /// Adds a port for a device that can come and leave.
+    fn device_port(&mut self, name: &str, room: Room) {
+        let mut more = json!({});
+        for (key, size) in [("pref64-reserve", room.prefetchable), ("mem-reserve", room.memory)] {
+            if size > 0 {
+                insert(&mut more, key, json!(size));
+            }
+        }
+        if room.io {
+            insert(&mut more, "io-reserve", json!(4096));
+        }
+        self.ports.push((name.into(), more));
     }
 
     /// Whether a device of this id was added.
@@ -351,8 +400,8 @@ impl Ports {
 
     /// Adds everything to the command line, the ports first.
     fn finish(self, line: &mut Line) {
-        let count = self.names.len();
-        for (number, name) in self.names.into_iter().enumerate() {
+        let count = self.ports.len();
+        for (number, (name, more)) in self.ports.into_iter().enumerate() {
             let (slot, function) = (1 + number / 8, number % 8);
             let mut port = json!({
                 "driver": "pcie-root-port",
@@ -364,6 +413,9 @@ impl Ports {
             });
             if function == 0 && number + 1 < count {
                 insert(&mut port, "multifunction", json!(true));
+            }
+            for (key, value) in more.as_object().into_iter().flatten() {
+                insert(&mut port, key, value.clone());
             }
             line.option("-device", port);
         }

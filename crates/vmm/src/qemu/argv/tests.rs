@@ -21,6 +21,7 @@ fn machine() -> MachineSpec {
         disk: None,
         disks: Vec::new(),
         slots: Vec::new(),
+        spare: model::SparePorts::default(),
         options: MachineOptions::default(),
     }
 }
@@ -50,8 +51,12 @@ fn environment() -> Environment<'static> {
         roms: "/var/lib/handover/machines/1/roms".into(),
         screen: "/var/lib/handover/machines/1/screen".into(),
         firmware: None,
-        mmio_window: None,
+        space: AddressSpace::default(),
     }
+}
+
+fn window() -> AddressSpace {
+    AddressSpace { window: Some(1 << 40), ..AddressSpace::default() }
 }
 
 /// One option per line.
@@ -86,12 +91,12 @@ fn gpu_with_audio_nic_and_nvme() {
         disk: root_disk(DiskFormat::Raw),
         slots: vec![
             slot(&["0000:01:00.0", "0000:01:00.1"]),
-            slot(&["0000:02:00.0"]),
-            slot(&["0000:03:00.0"]),
+            slot(&["0000:02:00.0"]).at(1),
+            slot(&["0000:03:00.0"]).at(2),
         ],
         ..machine()
     };
-    let environment = Environment { mmio_window: Some(1 << 40), ..environment() };
+    let environment = Environment { space: window(), ..environment() };
     insta::assert_snapshot!(shown(&spec, &environment));
 }
 
@@ -105,7 +110,7 @@ fn a_device_has_a_rom_of_a_file_or_none() {
     };
     let roms = vec![rom("0000:01:00.0", true, true), rom("0000:02:00.0", false, false)];
     let options = MachineOptions { roms, ..MachineOptions::default() };
-    let slots = vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["0000:02:00.0"])];
+    let slots = vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["0000:02:00.0"]).at(1)];
     let text = shown(&MachineSpec { slots, options, ..machine() }, &environment());
     let devices: Vec<&str> = text.lines().filter(|line| line.contains("vfio-pci")).collect();
     insta::assert_snapshot!(devices.join("\n"));
@@ -208,7 +213,7 @@ fn uefi_with_seed_network_and_a_large_gpu() {
     };
     let nvram = "/var/lib/handover/machines/1/nvram.fd".into();
     let firmware = Some(("/usr/share/OVMF/OVMF_CODE_4M.fd".into(), nvram));
-    let environment = Environment { firmware, mmio_window: Some(1 << 40), ..environment() };
+    let environment = Environment { firmware, space: window(), ..environment() };
     insta::assert_snapshot!(shown(&spec, &environment));
     insta::assert_snapshot!(netdev(0).join(" "));
     for id in device_ids(&spec) {
@@ -367,7 +372,7 @@ fn a_domain_of_more_than_four_digits_goes_by_path() {
 
 #[test]
 fn ten_slots_share_two_slots_of_the_root_complex() {
-    let slots = (1..=10).map(|bus| slot(&[&format!("0000:{bus:02x}:00.0")])).collect();
+    let slots = (1..=10).map(|bus| slot(&[&format!("0000:{bus:02x}:00.0")]).at(bus - 1)).collect();
     let spec = MachineSpec { slots, ..machine() };
     let text = shown(&spec, &environment());
     let ports: Vec<&str> = text.lines().filter(|line| line.contains("pcie-root-port")).collect();
@@ -407,7 +412,7 @@ fn a_path_that_is_no_text_is_an_error() {
 fn every_device_has_the_name_that_is_looked_for() {
     let spec = MachineSpec {
         disk: root_disk(DiskFormat::Raw),
-        slots: vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["0000:02:00.0"])],
+        slots: vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["0000:02:00.0"]).at(1)],
         ..machine()
     };
     let ids = device_ids(&spec);
@@ -416,4 +421,17 @@ fn every_device_has_the_name_that_is_looked_for() {
     for id in ids {
         assert!(text.contains(&format!("\"id\":\"{id}\"")), "{id}");
     }
+}
+
+#[test]
+fn devices_keep_their_ports_and_others_can_come() {
+    let spare = model::SparePorts { count: 2, devices: Vec::new() };
+    // Another one has left port 0.
+    let slots = vec![slot(&["0000:01:00.0", "0000:01:00.1"]).at(1)];
+    let spec = MachineSpec { slots, spare, ..machine() };
+    let space = crate::qemu::mmio_window::plan(Path::new("/nowhere"), &spec, true);
+    insta::assert_snapshot!(shown(&spec, &Environment { space, ..environment() }));
+    let far = MachineSpec { slots: vec![slot(&["0000:01:00.0"]).at(6)], ..spec };
+    let text = shown(&far, &environment());
+    assert_eq!(text.matches("\"pcie-root-port\"").count(), 1 + 7, "{text}");
 }

@@ -1,5 +1,7 @@
 //! Machines in memory.
 
+mod ports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -10,13 +12,14 @@ use std::thread;
 use std::time::Duration;
 
 use model::{
-    Address, Availability, Display, Execution, Exit, Firmware, Forward, GuestSource, Halt, Host,
-    KnownMachine, LaunchError, Launcher, MachineHandle, MachineOptions, MachineRun, MachineSpec,
-    Presence, Rom, Usage, VmmProcess,
+    Address, Availability, Display, Execution, Exit, Firmware, Forward, GuestSlot, GuestSource,
+    Halt, Host, KnownMachine, LaunchError, Launcher, MachineHandle, MachineOptions, MachineRun,
+    MachineSpec, Plug, PluggedFunction, Presence, Rom, Unplugged, Usage, VmmProcess,
 };
 use uuid::Uuid;
 
 use crate::{SimAgent, SimHost};
+use ports::Ports;
 
 /// A launcher of machines that exist only in memory. They survive the engine, and keep their groups open.
 pub struct SimLauncher {
@@ -56,6 +59,12 @@ struct Inside {
     no_network: bool,
     no_bridge: bool,
     launched: BTreeMap<Uuid, MachineSpec>,
+    /// What running machines have in their ports.
+    ports: BTreeMap<Uuid, Ports>,
+    /// Guests that do not let go of devices.
+    stubborn: BTreeSet<Uuid>,
+    /// Why the next plug fails, and how many functions the machine has taken by then.
+    plug_refusal: Option<(String, usize)>,
     busy_port: Option<u16>,
 }
 
@@ -208,6 +217,7 @@ impl SimLauncher {
         }
         inside.paused.remove(&id);
         inside.halted.remove(&id);
+        inside.ports.remove(&id);
         for (_, console) in inside.consoles.extract_if(.., |(machine, _)| *machine == id) {
             // A connection that is closed already needs nothing.
             let _ = console.shutdown(Shutdown::Both);
@@ -218,11 +228,11 @@ impl SimLauncher {
     }
 
     /// The checks of a VMM and the kernel when a machine opens its groups.
-    fn open_groups(&self, spec: &MachineSpec) -> Result<(), String> {
+    fn open_groups(&self, id: Uuid, uid: u32, slots: &[GuestSlot]) -> Result<(), String> {
         let mut host = self.host.inside();
         let kernel = &mut host.kernel;
         let mut groups = BTreeSet::new();
-        for function in spec.slots.iter().flat_map(|slot| &slot.functions) {
+        for function in slots.iter().flat_map(|slot| &slot.functions) {
             match function.source {
                 GuestSource::Function(address) if kernel.is_offered(address) => {
                     groups.extend(kernel.group_of(address));
@@ -240,7 +250,7 @@ impl SimLauncher {
             if kernel.users.contains_key(&group) {
                 return Err(format!("could not open /dev/vfio/{group}: Device or resource busy"));
             }
-            if kernel.nodes.get(&group).is_none_or(|node| node.uid != spec.uid) {
+            if kernel.nodes.get(&group).is_none_or(|node| node.uid != uid) {
                 return Err(format!("could not open /dev/vfio/{group}: Permission denied"));
             }
             let members = kernel.known.groups.get(&group).map(|group| group.members.clone());
@@ -251,7 +261,7 @@ impl SimLauncher {
             if !viable {
                 return Err(format!("group {group} is not viable"));
             }
-            kernel.users.insert(group, spec.id);
+            kernel.users.insert(group, id);
         }
         Ok(())
     }
@@ -354,13 +364,14 @@ impl Launcher for SimLauncher {
             .host
             .boot_id()
             .map_err(|error| LaunchError::Start { reason: error.to_string() })?;
-        if let Err(reason) = self.open_groups(spec) {
+        if let Err(reason) = self.open_groups(spec.id, spec.uid, &spec.slots) {
             self.host.inside().kernel.users.retain(|_, user| *user != spec.id);
             return Err(LaunchError::Start { reason });
         }
         inside.started += 1;
         let handle = MachineHandle { id: spec.id, run: inside.current_run(), boot_id };
         inside.launched.insert(spec.id, spec.clone());
+        inside.ports.insert(spec.id, Ports::of(spec));
         inside.running.insert(spec.id, handle.clone());
         Ok(handle)
     }
@@ -457,6 +468,27 @@ impl Launcher for SimLauncher {
             thread::spawn(move || agent.serve(&serves));
         }
         Ok(Some(ours))
+    }
+
+    fn free_port(&self, id: Uuid, _slot: &GuestSlot, taken: &[u32]) -> Result<u32, LaunchError> {
+        self.find_port(id, taken)
+    }
+
+    fn plug(&self, plug: &Plug) -> Result<(), LaunchError> {
+        self.plug_in(plug)
+    }
+
+    fn unplug(
+        &self,
+        id: Uuid,
+        slot: &GuestSlot,
+        _patience: Duration,
+    ) -> Result<Unplugged, LaunchError> {
+        self.take_out(id, slot)
+    }
+
+    fn plugged(&self, id: Uuid) -> Result<Option<Vec<PluggedFunction>>, LaunchError> {
+        self.list_plugged(id).map(Some)
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

@@ -1,0 +1,132 @@
+//! `handover instance attach` and `detach`: devices, volumes, CD-ROMs and block devices.
+
+use api::client::{Client, segment};
+use api::{AttachDevice, AttachVolume, BlockDisk, Cdrom, Instance as Machine, Wish};
+use clap::Args;
+use model::{Address, Code, Refusal};
+
+/// `handover instance attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Name or id of the instance, as `handover instance list` shows it
+    instance: String,
+    /// Address of a device, or a volume, as `handover volume list` shows it
+    #[arg(value_name = "DEVICE|VOLUME", required_unless_present_any = ["device", "cdrom", "block"])]
+    what: Option<String>,
+    /// Device, as `handover instance create` takes it: a name or an address, gpu, vf@nic0, profile=L40S-1Q, ...
+    #[arg(long, value_name = "WANT", conflicts_with_all = ["what", "cdrom", "block", "read_only", "bus", "serial"])]
+    device: Option<String>,
+    /// Image of a CD-ROM instead of a volume
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["what", "read_only", "bus"])]
+    cdrom: Option<String>,
+    /// Block device of the host instead of a volume, below a --block-dir of the daemon
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["what", "cdrom"])]
+    block: Option<String>,
+    /// The block device may have data
+    #[arg(long, requires = "block")]
+    allow_data: bool,
+    /// The guest cannot write to it; several instances can have a volume so
+    #[arg(long)]
+    read_only: bool,
+    /// How it is connected: virtio (the usual one), scsi, nvme or sata
+    #[arg(long)]
+    bus: Option<String>,
+    /// Serial number by which the guest finds it; the volume's name, or disk1, disk2, ...
+    #[arg(long)]
+    serial: Option<String>,
+}
+
+impl Attach {
+    pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
+        let instance = segment(&self.instance);
+        // Nothing else that can be attached has the form of an address.
+        let address = self.what.clone().filter(|what| what.parse::<Address>().is_ok());
+        if let Some(device) = self.device.or(address) {
+            if self.read_only || self.bus.is_some() || self.serial.is_some() {
+                return Err(Refusal::new(
+                    Code::InvalidRequest,
+                    format!("{device} is a device, not a disk"),
+                    "leave --read-only, --bus and --serial out",
+                ));
+            }
+            let body = AttachDevice { device: Wish::Words(device) };
+            return client.post(&format!("/instances/{instance}/devices"), Some(&body)).await;
+        }
+        if let Some(device) = self.block {
+            let body = BlockDisk {
+                device,
+                bus: self.bus,
+                serial: self.serial,
+                readonly: self.read_only.then_some(true),
+                allow_data: self.allow_data.then_some(true),
+                ..BlockDisk::default()
+            };
+            return client.post(&format!("/instances/{instance}/blocks"), Some(&body)).await;
+        }
+        match (self.cdrom, self.what) {
+            (Some(image), _) => {
+                let body = Cdrom { image, serial: self.serial };
+                client.post(&format!("/instances/{instance}/cdroms"), Some(&body)).await
+            }
+            (None, volume) => {
+                let body = AttachVolume {
+                    mount_path: None,
+                    readonly: self.read_only.then_some(true),
+                    bus: self.bus,
+                    serial: self.serial,
+                };
+                let volume = volume.unwrap_or_default();
+                let path = format!("/instances/{instance}/volumes/{}", segment(&volume));
+                client.post(&path, Some(&body)).await
+            }
+        }
+    }
+
+    /// The action, for messages.
+    pub fn what(&self) -> String {
+        let all = [&self.what, &self.device, &self.cdrom, &self.block];
+        let what = all.into_iter().flatten().next().map_or("", String::as_str);
+        format!("attach {what} to {}", self.instance)
+    }
+}
+
+/// `handover instance detach`.
+#[derive(Debug, Args)]
+pub struct Detach {
+    /// Name or id of the instance, as `handover instance list` shows it
+    instance: String,
+    /// Name or address of a device, volume, serial number of a disk, image of a CD-ROM, or block device, as `handover
+    /// instance show` shows them
+    #[arg(value_name = "DEVICE|DISK")]
+    what: String,
+    /// How long a running guest may take to let go of a device, such as 2m; 30s by default
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+}
+
+impl Detach {
+    pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
+        let (instance, what) = (segment(&self.instance), segment(&self.what));
+        let path = format!("/instances/{instance}");
+        let timeout = self.timeout.map(|text| format!("?timeout={}", segment(&text)));
+        let device = format!("{path}/devices/{what}{}", timeout.unwrap_or_default());
+        let answer = match client.delete_and_read(&device).await {
+            // It may be a disk; or there is no such instance, which the next answer says too.
+            Err(refusal) if refusal.code == Code::NotFound => {
+                client.delete_and_read(&format!("{path}/volumes/{what}")).await.map_err(
+                    |other: Refusal| if other.code == Code::NotFound { refusal } else { other },
+                )?
+            }
+            answer => answer?,
+        };
+        match answer {
+            Some(machine) => Ok(machine),
+            None => client.get(&path).await,
+        }
+    }
+
+    /// The action, for messages.
+    pub fn what(&self) -> String {
+        format!("detach {} from {}", self.what, self.instance)
+    }
+}

@@ -46,7 +46,7 @@ enum Command {
         /// Name or id of the volume, as `handover volume list` shows it
         volume: String,
     },
-    /// Delete a volume that no instance has, and its data
+    /// Delete a volume that no instance has, and its data; cancel one that is being made
     #[command(visible_alias = "delete")]
     Rm {
         /// Name or id of the volume, as `handover volume list` shows it

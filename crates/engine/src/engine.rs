@@ -255,8 +255,9 @@ impl Engine {
         self.parts.recovery.check_claims()
     }
 
-    /// Cancels all claims that are being prepared, for shutdown; their changes are rolled back.
+    /// Cancels all claims that are being prepared and all volumes that are being made, for shutdown; their changes are rolled back.
     pub fn cancel_all(&self) {
+        self.parts.volumes.cancel_all();
         self.parts.journal.turns.cancel_all();
     }
 

@@ -36,7 +36,9 @@ pub use consent::Consent;
 pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
 pub use image::NewVolume;
-pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
+pub use image::{
+    Admission, Allowance, Cancel, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received,
+};
 pub use image_requests::{ImageDisk, MadeOf, MakeImage};
 pub use images::Images;
 pub use instance_requests::{

@@ -60,8 +60,10 @@ pub enum ImageError {
         /// The limit.
         at_once: u32,
     },
-    /// The import was asked to end.
-    #[error("the import was cancelled, because the image was removed")]
+    /// It was asked to end.
+    #[error(
+        "cancelled, because it was deleted meanwhile, the request ended, or the daemon is stopping; nothing is left of it"
+    )]
     Cancelled,
     /// The budget has not enough space.
     #[error(
@@ -186,7 +188,9 @@ impl From<ImageError> for Refusal {
             ImageError::Exists { .. } => {
                 Self::new(Code::AlreadyExists, message, "use another id, or leave it out")
             }
-            ImageError::Cancelled => Self::new(Code::InvalidState, message, "import it again"),
+            ImageError::Cancelled => {
+                Self::new(Code::InvalidState, message, "ask for it again if it is still needed")
+            }
             ImageError::Disk(_) => {
                 Self::new(Code::Internal, message, "check that the directory exists and is mounted")
             }

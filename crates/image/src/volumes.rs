@@ -17,6 +17,7 @@ use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 use uuid::Uuid;
 
+use crate::ext4::Marks;
 use crate::store::{make_dir, remove_tree, sync_dir};
 use crate::tool::{QEMU_IMG, below, words};
 use crate::unpack::{Bounds, unpack};
@@ -30,6 +31,12 @@ const FILE: &str = "disk";
 
 /// The program that makes an ext4 file system.
 const MKE2FS: &str = "mke2fs";
+
+/// How many bytes of a file system have an inode, if mke2fs is not told otherwise (mke2fs.conf(5)).
+const BYTES_PER_INODE: u64 = 16384;
+
+/// How many inodes a file system needs for itself, at most.
+const OWN_INODES: u64 = 1024;
 
 /// The directory of unpacked files, in that of a pending volume.
 const TREE: &str = "tree";
@@ -101,43 +108,44 @@ impl Volumes {
         archive: File,
         cancel: &Cancel,
     ) -> Result<(), ImageError> {
-        // Only root can enter the outer directory, which goes with the pending one after a crash. The inner one becomes the root
-        // of the file system.
+        // Only mke2fs can enter the outer directory, which goes with the pending one after a crash. The inner one becomes the root
+        // of the file system. mke2fs has no privileges: so all of it is readable, and the inodes get their modes afterwards.
         let (outer, tree) = (dir.join(TREE), dir.join(TREE).join("root"));
         make_own_dir(&outer, 0o700, Existing::Set)
             .and_then(|()| make_own_dir(&tree, 0o755, Existing::Set))
+            .and_then(|()| self.tool.let_in(&File::open(&outer)?))
             .map_err(|error| ImageError::io("create", &outer, error))?;
         let mut allowance = self.budget.allowance(&self.dir);
-        let mut bounds = Bounds { most: size, allowance: &mut allowance, cancel };
-        unpack(archive, &tree, &mut bounds)?;
+        let mut marks = self.tool.is_other_user().then(Marks::default);
+        let marked = marks.as_mut();
+        let mut bounds = Bounds { most: size, allowance: &mut allowance, cancel, marks: marked };
+        let inodes = unpack(archive, &tree, &mut bounds)?;
         // The file system has about as much.
         let mut own = self.budget.allowance(&self.dir);
         own.reserve(used_below(&outer)?.saturating_add(size / 64).min(size))?;
         let path = dir.join(FILE);
-        let arguments = words([
-            &"-q",
-            &"-F",
-            &"-t",
-            &"ext4",
-            &"-m",
-            &"0",
-            // The file is a hole: nothing in it must be zeroed.
-            &"-E",
-            &"assume_storage_prezeroed=1",
-            &"-d",
-            &tree,
-            &path,
-        ]);
+        let mut arguments = words([&"-q", &"-F", &"-t", &"ext4", &"-m", &"0"]);
+        // The usual number may be too small for many small files.
+        let inodes = inodes.saturating_add(OWN_INODES);
+        if inodes > size / BYTES_PER_INODE {
+            arguments.extend(words([&"-N", &inodes.to_string()]));
+        }
+        // The file is a hole: nothing in it must be zeroed.
+        arguments.extend(words([&"-E", &"assume_storage_prezeroed=1", &"-d", &tree, &path]));
         let lending = |error| ImageError::io("set the owner of", &path, error);
         self.tool.lend(disk).map_err(lending)?;
-        let made = self.tool.run_reading(MKE2FS, &arguments, size, cancel);
+        let made = self.tool.run(MKE2FS, &arguments, size, cancel);
         self.tool.take_back(disk).map_err(lending)?;
         remove_tree(&outer)?;
-        made.map(drop).map_err(|error| match error {
+        made.map_err(|error| match error {
             ImageError::Tool { said, .. } if said.contains("Could not allocate") => {
                 ImageError::ArchiveTooLarge { most: size }
             }
             error => below(error, &self.dir),
+        })?;
+        marks.map_or(Ok(()), |marks| marks.restore(disk)).map_err(|error| ImageError::Tool {
+            program: MKE2FS,
+            said: format!("its file system is not readable: {error}"),
         })
     }
 

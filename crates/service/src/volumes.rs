@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use api::{CreateVolume, ResizeVolume, VolumeAttachment};
-use engine::{Attachment, Engine, Volume};
+use engine::{Attachment, Cancel, Engine, Volume};
 use model::{Refusal, format_size};
 use uuid::Uuid;
 
@@ -52,7 +52,7 @@ pub fn create(
     Ok(api::Volume { warnings, ..rendered(engine, volume, Vec::new()) })
 }
 
-/// Creates a volume with an ext4 file system that has the files of an archive. The format and the allocation are the usual ones.
+/// Creates a volume with an ext4 file system that has the files of an archive. The format and the allocation are the usual ones. `cancel` ends it.
 ///
 /// # Errors
 /// As [`create`]; `invalid_request` if the archive is not accepted.
@@ -60,6 +60,7 @@ pub fn create_from_archive(
     engine: &Engine,
     wanted: CreateVolume,
     archive: File,
+    cancel: &Cancel,
 ) -> Result<api::Volume, Refusal> {
     let id = wanted.id.filter(|id| !id.is_empty()).map(|id| read_id(&id)).transpose()?;
     let request = engine::CreateVolume {
@@ -68,7 +69,7 @@ pub fn create_from_archive(
         file: new_file(wanted.size_gb.saturating_mul(GIB), None, None)?,
         tags: wanted.tags.unwrap_or_default(),
     };
-    let volume = engine.volumes().create_from_archive(request, archive)?;
+    let volume = engine.volumes().create_from_archive(request, archive, cancel)?;
     Ok(rendered(engine, volume, Vec::new()))
 }
 

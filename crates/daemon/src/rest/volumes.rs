@@ -6,6 +6,7 @@ use api::{
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use engine::Cancel;
 use service::{instances, volumes};
 
 use super::body::JsonBody;
@@ -35,7 +36,8 @@ pub async fn create(
 
 /// Create a volume with an ext4 file system that has the files of an archive (`.tar.gz`)
 ///
-/// It may have files, directories and links; owners, modes and times are kept. The volume is complete when this is answered.
+/// It may have files, directories and links; owners, modes and times are kept. The volume is complete when this is answered. It is
+/// cancelled when the volume is deleted meanwhile, or the client disconnects.
 #[utoipa::path(post, path = "/volumes/from-archive", tag = "volumes",
     params(("name" = schema::VolumeName, Query, description = "name of the volume"),
         ("size_gb" = u64, Query, minimum = 1, maximum = 16384, description = "size in gigabytes (1024³ bytes), which the files must fit into"),
@@ -61,10 +63,22 @@ pub async fn create_from_archive(
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     let archive = upload::archive(&face, request.into_body(), length).await?;
+    // A client that has gone does not learn of the volume.
+    let gone = CancelOnDrop(Cancel::default());
+    let cancel = gone.0.clone();
     let volume = face
-        .ask(move |engine| volumes::create_from_archive(engine, wanted, archive.open()?))
+        .ask(move |engine| volumes::create_from_archive(engine, wanted, archive.open()?, &cancel))
         .await?;
     Ok((StatusCode::CREATED, Json(volume)))
+}
+
+/// Cancels what a request asked for when the request ends.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
 }
 
 /// Make a volume larger; the instances that have it must be stopped
@@ -88,7 +102,7 @@ pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Volume
     face.ask(move |engine| volumes::show(engine, &key)).await.map(Json)
 }
 
-/// Delete a volume that no instance has, and its data
+/// Delete a volume that no instance has, and its data; one that is being made is cancelled
 #[utoipa::path(delete, path = "/volumes/{key}", tag = "volumes",
     params(("key" = String, Path, description = "id or name")),
     responses((status = 204), (status = "default", body = ErrorBody)))]

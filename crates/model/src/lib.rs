@@ -62,12 +62,12 @@ pub use inventory::{
 };
 pub use loopback_filter::{FilterError, LoopbackFilter, NameServerAlias};
 pub use machine::{
-    Autostart, AutostartChange, Availability, BlockDevice, BlockError, BlockFile, BlockNumber,
-    BlockUse, CardLink, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, DiskUsage, Display,
-    DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError, GuestDisk, GuestFunction,
-    GuestOs, GuestSlot, GuestSource, Halt, HostBlock, HugeMemory, HugePagesUse, HugePool,
-    KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions, MachineRun, MachineSpec,
-    NetworkCard, NetworkUsage, PasstKind, Presence, Protocol, Restart, RestartChange,
+    Autostart, AutostartChange, Availability, BlockDevice, BlockError, BlockFile, BlockIdentity,
+    BlockNumber, BlockUse, CardLink, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, DiskUsage,
+    Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError, GuestDisk,
+    GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, HostBlock, HugeMemory, HugePagesUse,
+    HugePool, KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions, MachineRun,
+    MachineSpec, NetworkCard, NetworkUsage, PasstKind, Presence, Protocol, Restart, RestartChange,
     RestartPolicy, Rom, Secret, Seed, Topology, Usage, VmmProcess, block_has_data, block_in_use,
     check_block_name, check_interface_name, check_rom, check_serial, is_serial,
 };

@@ -98,7 +98,8 @@ impl Claims {
         }
         let mut claims = self.existing_claims()?;
         claims.retain(|claim| !leaving.contains(&claim.claim.id));
-        let mut barred = self.unhealthy()?;
+        let mut barred = self.under_blocks()?;
+        barred.extend(self.unhealthy()?);
         let mut examined = BTreeSet::new();
         // Marks and users are read only for the functions that would be taken: finding users scans all processes.
         loop {

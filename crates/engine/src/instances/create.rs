@@ -257,7 +257,7 @@ impl Instances {
         self.reserve_network(&mut row.instance)?;
         self.reserve_screen(&mut row.instance)?;
         self.volumes.expect_free(&row.instance, new_volumes)?;
-        self.expect_free_blocks(&row.instance)?;
+        self.expect_free_blocks(&row.instance, claims)?;
         let id = row.instance.id;
         let operation = self.journal.open_operation(OperationKind::Create, id, |tx| {
             row.insert(tx)?;

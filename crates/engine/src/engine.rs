@@ -80,7 +80,7 @@ impl Parts {
         ));
         let images =
             Images::new(store.clone(), journal.clone(), hardware.host.clone(), config.clone());
-        let volumes = Volumes::new(&store, &journal, hardware.host.clone(), &config);
+        let volumes = Volumes::new(&store, &journal, &images, hardware.host.clone(), &config);
         let instances = Instances::new(
             journal.clone(),
             hardware.clone(),
@@ -320,6 +320,12 @@ impl Engine {
     #[must_use]
     pub fn neighbors(&self) -> BTreeMap<Mac, IpAddr> {
         self.parts.hardware.host.neighbors()
+    }
+
+    /// The host's own addresses.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        self.parts.hardware.host.own_addresses()
     }
 
     /// The launchers, each with its availability on this host.

@@ -264,6 +264,11 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
             error.to_string(),
             "choose another port of the host, 1024 or above, or end what listens on it: `ss -ltnup` shows it",
         ),
+        LaunchError::Address { .. } => Refusal::new(
+            Code::NetworkUnavailable,
+            error.to_string(),
+            "use an address that `ip address` shows, or 0.0.0.0 (IPv6: [::]) for all of them",
+        ),
         LaunchError::Network { remedy, .. } => {
             Refusal::new(Code::NetworkUnavailable, error.to_string(), remedy)
         }

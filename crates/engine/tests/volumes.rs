@@ -432,3 +432,44 @@ fn a_volume_that_is_being_made_is_cancelled_by_its_deletion_or_the_end_of_the_da
     drop(archive);
     assert_eq!(engine.volumes().delete("site").unwrap_err().code, Code::NotFound);
 }
+
+#[test]
+fn a_volume_has_the_content_of_an_image() {
+    if std::process::Command::new("qemu-img").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: needs qemu-utils");
+        return;
+    }
+    let rig = Rig::ready();
+    std::fs::set_permissions(rig.dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let engine = rig.open();
+    let make = |name: &str, image: &str, file: NewVolume| {
+        let request = CreateVolume { name: name.into(), id: None, file, tags: BTreeMap::new() };
+        engine.volumes().create_from_image(request, image, &engine::Cancel::default())
+    };
+    let thick = NewVolume { allocate: true, ..raw(4 << 20) };
+    let thin = NewVolume { format: DiskFormat::Qcow2, ..raw(4 << 20) };
+    for (name, file) in [("raw", raw(4 << 20)), ("thick", thick), ("thin", thin)] {
+        let volume = make(name, "debian", file).unwrap();
+        assert!(engine.volumes().used(volume.id).unwrap() >= 4096, "{name}");
+        if volume.format == DiskFormat::Raw {
+            let path = rig.config().state_dir.join(format!("volumes/{}/disk", volume.id));
+            let bytes = std::fs::read(path).unwrap();
+            assert_eq!((bytes.len(), &bytes[..4096]), (4 << 20, &[7; 4096][..]), "{name}");
+            assert!(bytes[4096..].iter().all(|byte| *byte == 0), "{name}");
+        }
+        create(&engine, &format!("vm-{name}"), vec![existing(name)]).unwrap();
+    }
+    assert!(engine.volumes().used(volume_id(&engine, "thick")).unwrap() >= 4 << 20);
+    assert_eq!(make("none", "none", raw(GIB)).unwrap_err().code, Code::NotFound);
+    assert_eq!(make("raw", "debian", raw(GIB)).unwrap_err().code, Code::AlreadyExists);
+    rig.import_of(&engine, "large", 8 << 20);
+    let refusal = make("small", "large", raw(4 << 20)).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidSize);
+    assert!(refusal.message.contains("has 8 MB, more than the requested 4MB"), "{refusal:?}");
+    engine.images().delete("large").unwrap();
+    assert_eq!(names(&rig, &engine), ["raw", "thick", "thin"]);
+}
+
+fn volume_id(engine: &Engine, name: &str) -> Uuid {
+    engine.volumes().find(name).unwrap().0.id
+}

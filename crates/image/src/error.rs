@@ -226,16 +226,18 @@ fn not_made(error: &ImageError, message: String) -> Refusal {
         ImageError::ArchiveTooLarge { .. } => {
             Refusal::new(Code::InvalidSize, message, "ask for a larger volume")
         }
-        _ => Refusal::new(
-            Code::InvalidImage,
+        ImageError::Tool { program: "mke2fs", .. } => Refusal::new(
+            Code::Internal,
             message,
-            "check the image with `qemu-img check`, and the free space with `df`",
+            "nothing is left of it; the message has what mke2fs said: see also the daemon's log and `dmesg`",
         ),
+        _ => Refusal::new(Code::InvalidImage, message, "check the image with `qemu-img check`"),
     }
 }
 
-/// The remedy for a full file system.
+/// The remedy for a full file system. What was being made there is removed again: its directory is named.
 fn more_space(path: &Path) -> String {
+    let path = path.ancestors().find(|path| path.exists()).unwrap_or(path);
     format!(
         "free space (`df -h {}`), or remove unused images and volumes (`handover image list`, `handover volume list`)",
         path.display()

@@ -10,7 +10,7 @@ mod budget;
 mod cancel;
 mod copy;
 mod error;
-mod ext4;
+pub mod ext4;
 pub mod kernel;
 mod limits;
 mod make;

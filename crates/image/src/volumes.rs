@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::ext4::Marks;
+use crate::make::{MARGIN, measured};
 use crate::store::{make_dir, remove_tree, sync_dir};
 use crate::tool::{QEMU_IMG, below, words};
 use crate::unpack::{Bounds, unpack};
@@ -99,6 +100,38 @@ impl Volumes {
         self.create_with(id, new, |dir, disk| self.fill(dir, disk, new.size, archive, cancel))
     }
 
+    /// The same for a volume with the content of a disk image, which is in a format and not larger.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); [`ImageError::Tool`] if the image cannot be read.
+    pub fn create_from_image(
+        &self,
+        id: Uuid,
+        new: NewVolume,
+        (image, format): (&Path, DiskFormat),
+        cancel: &Cancel,
+    ) -> Result<(), ImageError> {
+        self.create_with(id, new, |dir, disk| {
+            let path = dir.join(FILE);
+            let mut allowance = self.budget.allowance(&self.dir);
+            if !new.allocate {
+                allowance.reserve(measured(&self.tool, image, format, cancel)?)?;
+            }
+            // The file is there, and has nothing but zeros.
+            let mut arguments = words([&"convert", &"-q", &"-n", &"--target-is-zero"]);
+            let (from, to) = (format.as_str(), new.format.as_str());
+            arguments.extend(words([&"-f", &from, &"-O", &to, &image, &path]));
+            let lending = |error| ImageError::io("set the owner of", &path, error);
+            self.tool.lend(disk).map_err(lending)?;
+            self.budget.between_changes();
+            let largest = new.size.saturating_add(new.size / 64 + MARGIN);
+            let made = self.tool.run(QEMU_IMG, &arguments, largest, cancel);
+            self.budget.between_changes();
+            self.tool.take_back(disk).map_err(lending)?;
+            made.map(drop).map_err(|error| below(error, &self.dir))
+        })
+    }
+
     /// Makes a file system with the files of an archive.
     fn fill(
         &self,
@@ -120,6 +153,7 @@ impl Volumes {
         let marked = marks.as_mut();
         let mut bounds = Bounds { most: size, allowance: &mut allowance, cancel, marks: marked };
         let inodes = unpack(archive, &tree, &mut bounds)?;
+        self.budget.between_changes();
         // The file system has about as much.
         let mut own = self.budget.allowance(&self.dir);
         own.reserve(used_below(&outer)?.saturating_add(size / 64).min(size))?;
@@ -134,9 +168,12 @@ impl Volumes {
         arguments.extend(words([&"-E", &"assume_storage_prezeroed=1", &"-d", &tree, &path]));
         let lending = |error| ImageError::io("set the owner of", &path, error);
         self.tool.lend(disk).map_err(lending)?;
+        self.budget.between_changes();
         let made = self.tool.run(MKE2FS, &arguments, size, cancel);
+        self.budget.between_changes();
         self.tool.take_back(disk).map_err(lending)?;
         remove_tree(&outer)?;
+        self.budget.between_changes();
         made.map_err(|error| match error {
             ImageError::Tool { said, .. } if said.contains("Could not allocate") => {
                 ImageError::ArchiveTooLarge { most: size }
@@ -178,12 +215,15 @@ impl Volumes {
                 let arguments = words([&"resize", &"-q", &"-f", &"qcow2", &path, &size]);
                 let lending = |error| ImageError::io("set the owner of", &path, error);
                 self.tool.lend(&file).map_err(lending)?;
+                self.budget.between_changes();
                 let largest = file.metadata().map_err(writing)?.len().saturating_add(1 << 30);
                 let done = self.tool.run(QEMU_IMG, &arguments, largest, &Cancel::default());
+                self.budget.between_changes();
                 self.tool.take_back(&file).map_err(lending)?;
                 done.map_err(|error| below(error, &self.dir))?;
             }
         }
+        self.budget.between_changes();
         file.sync_all().map_err(writing)
     }
 
@@ -231,6 +271,7 @@ impl Volumes {
     ) -> Result<(), ImageError> {
         let dir = self.pending(id);
         let path = dir.join(FILE);
+        self.budget.between_changes();
         make_dir(&dir)?;
         let writing = |error| ImageError::io("write", &path, error);
         let mut options = OpenOptions::new();
@@ -248,7 +289,9 @@ impl Volumes {
             fallocate(&file, FallocateFlags::empty(), 0, new.size)
                 .map_err(|error| ImageError::io("allocate", &path, error))?;
         }
+        self.budget.between_changes();
         fill(&dir, &file)?;
+        self.budget.between_changes();
         file.sync_all().map_err(writing)?;
         sync_dir(&dir)?;
         sync_dir(&self.dir)
@@ -301,6 +344,7 @@ impl Volumes {
     /// # Errors
     /// If it cannot be renamed.
     pub fn keep(&self, id: Uuid) -> Result<(), ImageError> {
+        self.budget.between_changes();
         rename(&self.pending(id), &self.volume_dir(id)).and_then(|()| sync_dir(&self.dir))
     }
 
@@ -309,7 +353,9 @@ impl Volumes {
     /// # Errors
     /// If it cannot be renamed.
     pub fn condemn(&self, id: Uuid) -> Result<(), ImageError> {
-        rename(&self.volume_dir(id), &self.pending(id))
+        rename(&self.volume_dir(id), &self.pending(id))?;
+        self.budget.between_changes();
+        Ok(())
     }
 
     /// Removes a volume that is no longer recorded, pending or not. A missing one is not an error.
@@ -317,6 +363,7 @@ impl Volumes {
     /// # Errors
     /// If it exists and cannot be removed.
     pub fn remove(&self, id: Uuid) -> Result<(), ImageError> {
+        self.budget.between_changes();
         remove_tree(&self.pending(id))?;
         remove_tree(&self.volume_dir(id))
     }

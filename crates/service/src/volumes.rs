@@ -31,7 +31,7 @@ pub fn show(engine: &Engine, key: &str) -> Result<api::Volume, Refusal> {
     Ok(rendered(engine, volume, attachments))
 }
 
-/// Creates an empty volume. `ignored` has the names of unknown fields.
+/// Creates a volume, empty or with the content of an image; `cancel` ends that. `ignored` has the names of unknown fields.
 ///
 /// # Errors
 /// `invalid_name`, `invalid_size`, `invalid_request`, `already_exists`, `insufficient_resources`.
@@ -39,15 +39,20 @@ pub fn create(
     engine: &Engine,
     wanted: CreateVolume,
     ignored: &[String],
+    cancel: &Cancel,
 ) -> Result<api::Volume, Refusal> {
     let id = wanted.id.filter(|id| !id.is_empty()).map(|id| read_id(&id)).transpose()?;
     let size = wanted.size_gb.saturating_mul(GIB);
-    let volume = engine.volumes().create(engine::CreateVolume {
+    let request = engine::CreateVolume {
         name: wanted.name,
         id,
         file: new_file(size, wanted.format.as_deref(), wanted.allocate)?,
         tags: wanted.tags.unwrap_or_default(),
-    })?;
+    };
+    let volume = match wanted.image {
+        None => engine.volumes().create(request)?,
+        Some(image) => engine.volumes().create_from_image(request, &image, cancel)?,
+    };
     let warnings = refusals::ignored(ignored);
     Ok(api::Volume { warnings, ..rendered(engine, volume, Vec::new()) })
 }

@@ -74,6 +74,8 @@ pub(crate) struct Inside {
     pub(crate) huge_pools: Vec<HugePool>,
     /// The directory and the size of a small disk; `None` never becomes full.
     pub(crate) disk: Option<(PathBuf, u64)>,
+    /// After how many changes of files the process dies, if it does.
+    pub(crate) file_changes_left: Option<u32>,
     /// Its block devices, with what is on them.
     pub(crate) blocks: Vec<(BlockDevice, BlockUse)>,
     /// When the host was created, by both clocks.
@@ -129,6 +131,7 @@ impl SimHost {
             capacity,
             huge_pools: Vec::new(),
             disk: None,
+            file_changes_left: None,
             blocks: Vec::new(),
             started: Instant::now(),
             started_at: 1_800_000_000,

@@ -22,7 +22,10 @@ pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Vol
     face.ask(move |engine| volumes::list(engine, &tags)).await.map(Json)
 }
 
-/// Create an empty volume
+/// Create a volume: empty, or with the content of an image's disk
+///
+/// The volume is complete when this is answered. Making it from an image is cancelled when the volume is deleted meanwhile, or the client
+/// disconnects.
 #[utoipa::path(post, path = "/volumes", tag = "volumes", request_body = CreateVolume,
     responses((status = 201, body = Volume), (status = "default", body = ErrorBody)))]
 pub async fn create(
@@ -30,7 +33,9 @@ pub async fn create(
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Volume>), Problem> {
     let (wanted, unknown): (CreateVolume, _) = body.read_noting()?;
-    let volume = face.ask(move |engine| volumes::create(engine, wanted, &unknown)).await?;
+    let gone = CancelOnDrop(Cancel::default());
+    let cancel = gone.0.clone();
+    let volume = face.ask(move |engine| volumes::create(engine, wanted, &unknown, &cancel)).await?;
     Ok((StatusCode::CREATED, Json(volume)))
 }
 

@@ -38,6 +38,7 @@ impl Instances {
             return Err(wrong_state(&row, "started", instead));
         }
         self.check_start(&row)?;
+        self.forget_variables(&mut row)?;
         row.instance.state = InstanceState::Initializing;
         row.instance.state_error = None;
         let operation =

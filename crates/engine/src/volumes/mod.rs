@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use image::{Budget, Cancel, ImageError, NewVolume};
 use jiff::Timestamp;
-use model::{Code, Disk, DiskFormat, Refusal, check_volume_name, shown};
+use model::{Code, Disk, DiskFormat, Refusal, check_volume_name};
 use uuid::Uuid;
 
-use crate::images::tool;
+use crate::images::{Images, tool};
 use crate::journal::Journal;
 use crate::lock::lock;
 use crate::refusals;
@@ -37,6 +37,7 @@ pub struct Volumes {
     journal: Arc<Journal>,
     files: image::Volumes,
     making: Making,
+    images: Arc<Images>,
 }
 
 /// How long a deletion waits until the making of its volume has ended.
@@ -46,6 +47,7 @@ impl Volumes {
     pub(crate) fn new(
         store: &Arc<Store>,
         journal: &Arc<Journal>,
+        images: &Arc<Images>,
         disk: Arc<dyn Disk>,
         config: &Config,
     ) -> Arc<Self> {
@@ -56,6 +58,7 @@ impl Volumes {
             journal: journal.clone(),
             files,
             making: Making::default(),
+            images: images.clone(),
         })
     }
 
@@ -102,6 +105,38 @@ impl Volumes {
             let Volume { size, format, allocated: allocate, .. } = *volume;
             let new = NewVolume { size, format, allocate };
             self.files.create_from_archive(volume.id, new, archive, cancel)?;
+            Ok(MadeFiles { files: &self.files, ids: vec![volume.id] })
+        })
+    }
+
+    /// Creates a volume with the content of a disk image. It can be larger than the image. Ends as
+    /// [`create_from_archive`](Self::create_from_archive) does.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); `not_found`, `image_not_ready`, `too_many_requests`, `invalid_state` if it was cancelled.
+    pub fn create_from_image(
+        &self,
+        wanted: CreateVolume,
+        image: &str,
+        cancel: &Cancel,
+    ) -> Result<Volume, Refusal> {
+        let _admission = self.images.admit()?;
+        self.create_by(wanted, cancel, |volume| {
+            let from = self.images.for_volume(volume.id, &volume.name, image)?;
+            let Volume { size, format, allocated: allocate, .. } = *volume;
+            if size < from.size {
+                return Err(Refusal::new(
+                    Code::InvalidSize,
+                    format!(
+                        "the disk of the image {image:?} has {}, more than the requested {}",
+                        model::shown::bytes(from.size),
+                        model::format_size(size)
+                    ),
+                    "ask for its size or more",
+                ));
+            }
+            let new = NewVolume { size, format, allocate };
+            self.files.create_from_image(volume.id, new, (&from.path, from.format), cancel)?;
             Ok(MadeFiles { files: &self.files, ids: vec![volume.id] })
         })
     }
@@ -342,6 +377,10 @@ impl MadeFiles<'_> {
 
 impl Drop for MadeFiles<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // As after a crash: the next start decides.
+            return;
+        }
         for id in &self.ids {
             // What stays is removed at the next start.
             let _ = self.files.remove(*id);
@@ -354,7 +393,7 @@ pub fn checked(file: NewVolume) -> Result<NewVolume, Refusal> {
     if !(LEAST..=MOST).contains(&file.size) {
         return Err(Refusal::new(
             Code::InvalidSize,
-            format!("a disk cannot have {}", shown::bytes(file.size)),
+            format!("a disk cannot have {}", model::format_size(file.size)),
             format!("ask for {} to {}", model::format_size(LEAST), model::format_size(MOST)),
         ));
     }

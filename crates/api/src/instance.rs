@@ -174,7 +174,7 @@ pub struct Cpu {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Display {
-    /// Whether the machine has a screen; with any other field, or `true`, it has one.
+    /// Whether the machine has a screen, which is so by default; `false` is given alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub enabled: Option<bool>,

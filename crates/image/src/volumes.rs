@@ -33,8 +33,11 @@ const FILE: &str = "disk";
 /// The program that makes an ext4 file system.
 const MKE2FS: &str = "mke2fs";
 
-/// How many bytes of a file system have an inode, if mke2fs is not told otherwise (mke2fs.conf(5)).
+/// How many bytes of a file system have an inode, if mke2fs is not told otherwise (mke2fs.conf(5)): a small one has more. Those of
+/// terabytes have fewer, and still more than an archive can have files.
 const BYTES_PER_INODE: u64 = 16384;
+const SMALL: u64 = 512 << 20;
+const BYTES_PER_INODE_OF_SMALL: u64 = 4096;
 
 /// How many inodes a file system needs for itself, at most.
 const OWN_INODES: u64 = 1024;
@@ -161,7 +164,8 @@ impl Volumes {
         let mut arguments = words([&"-q", &"-F", &"-t", &"ext4", &"-m", &"0"]);
         // The usual number may be too small for many small files.
         let inodes = inodes.saturating_add(OWN_INODES);
-        if inodes > size / BYTES_PER_INODE {
+        let each = if size < SMALL { BYTES_PER_INODE_OF_SMALL } else { BYTES_PER_INODE };
+        if inodes > size / each {
             arguments.extend(words([&"-N", &inodes.to_string()]));
         }
         // The file is a hole: nothing in it must be zeroed.

@@ -159,16 +159,16 @@ fn a_volume_has_room_for_many_small_files() {
     }
     let top = TempDir::new().unwrap();
     let source = top.path().join("source");
-    for number in 0..1500 {
-        let dir = source.join(format!("{}", number % 20));
+    for number in 0..33_000 {
+        let dir = source.join(format!("{}", number % 40));
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join(number.to_string()), "").unwrap();
     }
-    // mke2fs gives it 1024 inodes, if it is not asked for more.
+    // mke2fs gives it 32768 inodes, if it is not asked for more.
     let volumes = volumes(top.path());
     let id = Uuid::from_u128(1);
     let file = archive(&source, "0");
-    volumes.create_from_archive(id, new(16 * MIB), file, &Cancel::default()).unwrap();
+    volumes.create_from_archive(id, new(512 * MIB), file, &Cancel::default()).unwrap();
 }
 
 #[test]

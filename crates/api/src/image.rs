@@ -88,6 +88,10 @@ pub struct Image {
     pub size_bytes: Option<u64>,
     /// Why it failed.
     pub error: Option<String>,
+    /// The stable code of that error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub error_code: Option<String>,
     /// When it was imported (RFC 3339).
     #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub created_at: String,

@@ -183,6 +183,10 @@ pub struct Cpu {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Display {
+    /// Whether the machine has a screen, which is so by default; `false` is given alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub enabled: Option<bool>,
     /// The protocol of its viewers: `vnc`, the default, or `spice`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::DisplayProtocol>))]
@@ -324,10 +328,20 @@ pub struct RestartStatus {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct UpdateInstance {
-    /// Virtual CPUs. The instance must be stopped.
+    /// Virtual CPUs. Without an arrangement in `cpu`, the earlier one is given up. The instance must be stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1024))]
     pub vcpus: Option<u32>,
+    /// The topology of its virtual CPUs, and whether the guest can see that it runs on KVM. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// Host name in the seed; cloud-init sets it at the next start, unless it was changed in the guest. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::HostName>))]
+    pub hostname: Option<String>,
+    /// Its screen, in place of the one that it has. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display: Option<Display>,
     /// Memory, such as `4GB`. The instance must be stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::MemorySize>))]
@@ -373,21 +387,6 @@ pub struct GpuRequest {
     /// The profile's name.
     #[serde(default)]
     pub profile: Option<String>,
-}
-
-/// Options of starting an instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
-pub struct StartInstance {
-    /// Command: container images only, which are not implemented.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
-    pub cmd: Option<Vec<String>>,
-    /// Entry point: container images only, which are not implemented.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
-    pub entrypoint: Option<Vec<String>>,
 }
 
 /// A virtual machine.

@@ -18,6 +18,7 @@ mod request_forms;
 mod resources;
 #[cfg(feature = "openapi")]
 pub mod schema;
+mod start;
 mod stats;
 mod volume;
 mod wish;
@@ -42,13 +43,13 @@ pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage, MakeImage, ResizeImage};
 pub use instance::{
     Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
-    NetworkRequest, Placed, RestartPolicy, RestartStatus, Rom, StartInstance, UpdateInstance,
-    WaitOutcome,
+    NetworkRequest, Placed, RestartPolicy, RestartStatus, Rom, UpdateInstance, WaitOutcome,
 };
 pub use pod::{CreatePods, Pods};
 pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,
 };
+pub use start::StartInstance;
 pub use stats::InstanceStats;
 pub use volume::{
     AttachVolume, BlockDisk, Cdrom, CreateVolume, NewDisk, ResizeVolume, Volume, VolumeAttachment,

@@ -14,6 +14,10 @@ pub struct CreateVolume {
     /// Its size in gigabytes (1024³ bytes).
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 16384))]
     pub size_gb: u64,
+    /// The image whose disk it gets the content of; it is empty by default. It cannot be smaller than that disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::ImageName>))]
+    pub image: Option<String>,
     /// Its id; a random one by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Uuid>))]

@@ -202,8 +202,10 @@ async fn until_ready(
         image = client.get(&path).await?;
     }
     if image.status == "failed" {
+        let code = image.error_code.as_deref();
+        let code = Code::ALL.iter().find(|known| code == Some(known.as_str())).copied();
         return Err(Refusal::new(
-            Code::InvalidImage,
+            code.unwrap_or(Code::InvalidImage),
             image.error.unwrap_or_else(|| "it failed without a reason".to_owned()),
             format!("run `handover image rm {name}`, {fix}, and try again"),
         ));

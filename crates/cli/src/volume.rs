@@ -23,7 +23,7 @@ pub struct Volume {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create a volume: empty, or with the files of an archive
+    /// Create a volume: empty, with the files of an archive, or with the content of an image
     Create(Create),
     /// Make a volume larger; the instances that have it must be stopped
     ///
@@ -47,7 +47,7 @@ enum Command {
         /// Name or id of the volume, as `handover volume list` shows it
         volume: String,
     },
-    /// Delete a volume that no instance has, and its data
+    /// Delete a volume that no instance has, and its data; cancel one that is being made
     #[command(visible_alias = "delete")]
     Rm {
         /// Name or id of the volume, as `handover volume list` shows it
@@ -71,6 +71,9 @@ struct Create {
     /// Archive (.tar.gz) whose files it gets, in an ext4 file system; owners, modes and times are kept
     #[arg(long, value_name = "FILE", conflicts_with_all = ["format", "allocate"])]
     from_archive: Option<PathBuf>,
+    /// Image whose disk it gets the content of, as `handover image list` shows it; the size is at least that of its disk
+    #[arg(long, value_name = "IMAGE", conflicts_with = "from_archive")]
+    from_image: Option<String>,
     /// Tag (repeatable)
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
     tags: Vec<(String, String)>,
@@ -132,6 +135,7 @@ impl Create {
         CreateVolume {
             name: self.name,
             size_gb: self.size,
+            image: self.from_image,
             id: None,
             format: self.format,
             allocate: self.allocate.then_some(true),

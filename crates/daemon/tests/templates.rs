@@ -52,7 +52,7 @@ fn a_block_device_is_shown_with_its_name_and_size() {
         disk: None,
         size: 1 << 40,
         sector: 512,
-        is_read_only: false,
+        ..model::BlockDevice::default()
     };
     let data = vec!["an XFS file system".to_owned()];
     daemon.host.set_block(device, model::BlockUse { data, ..model::BlockUse::default() });

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use support::{Daemon, GPU, NIC};
 
@@ -87,4 +89,38 @@ fn hypemans_calls_ignore_unknown_fields_with_a_warning() {
     let warnings = warnings.as_array().unwrap();
     assert_eq!(warnings.len(), 17);
     assert_eq!(warnings[16], "84 more fields are ignored");
+}
+
+/// The calls that refuse unknown fields, as docs/rest.md lists them.
+fn documented() -> BTreeSet<String> {
+    let text = include_str!("../../../docs/rest.md");
+    let (_, list) = text.split_once("field of a body is refused on our own calls:").unwrap();
+    let (list, _) = list.split_once("The refusal is").unwrap();
+    let quoted = list.split('`').skip(1).step_by(2);
+    quoted.map(|call| call.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn the_document_lists_the_calls_that_refuse_unknown_fields() {
+    let daemon = Daemon::start();
+    let document = daemon.get("/openapi.json").expect(200);
+    let mut refusing = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let at = path
+            .split('/')
+            .map(|part| if part.starts_with('{') { "x" } else { part })
+            .collect::<Vec<_>>()
+            .join("/");
+        for method in methods.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
+            if !matches!(method.as_str(), "POST" | "PATCH" | "PUT") {
+                continue;
+            }
+            let answer = daemon.ask(&method, &at, r#"{"no_such_field": 1}"#);
+            if answer.body.contains("unknown field `no_such_field`") {
+                assert_eq!(answer.status, 400, "{method} {path}");
+                refusing.insert(format!("{method} {path}"));
+            }
+        }
+    }
+    assert_eq!(documented(), refusing);
 }

@@ -80,7 +80,7 @@ impl Parts {
         ));
         let images =
             Images::new(store.clone(), journal.clone(), hardware.host.clone(), config.clone());
-        let volumes = Volumes::new(&store, &journal, hardware.host.clone(), &config);
+        let volumes = Volumes::new(&store, &journal, &images, hardware.host.clone(), &config);
         let instances = Instances::new(
             journal.clone(),
             hardware.clone(),
@@ -255,8 +255,9 @@ impl Engine {
         self.parts.recovery.check_claims()
     }
 
-    /// Cancels all claims that are being prepared, for shutdown; their changes are rolled back.
+    /// Cancels all claims that are being prepared and all volumes that are being made, for shutdown; their changes are rolled back.
     pub fn cancel_all(&self) {
+        self.parts.volumes.cancel_all();
         self.parts.journal.turns.cancel_all();
     }
 
@@ -319,6 +320,12 @@ impl Engine {
     #[must_use]
     pub fn neighbors(&self) -> BTreeMap<Mac, IpAddr> {
         self.parts.hardware.host.neighbors()
+    }
+
+    /// The host's own addresses.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        self.parts.hardware.host.own_addresses()
     }
 
     /// The launchers, each with its availability on this host.

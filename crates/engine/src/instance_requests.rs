@@ -6,8 +6,10 @@ use image::NewVolume;
 use model::choose::Want;
 use model::{
     AutostartChange, CardLink, Cpu, DiskBus, Display, Firmware, Forward, HugePagesUse, Life, Mac,
-    PlacementUse, RestartChange, Secret,
+    PlacementUse, RestartChange, Secret, Topology,
 };
+
+use crate::Instance;
 
 /// One device of a new instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,15 @@ pub struct RomWish {
     pub content: Option<Vec<u8>>,
 }
 
+/// An instance that was changed.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The instance.
+    pub instance: Instance,
+    /// What should be known of it: changes of other tools that were left alone when a device was given back.
+    pub notes: Vec<String>,
+}
+
 /// A change of an instance. What is `None` stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeInstance {
@@ -90,10 +101,18 @@ pub struct ChangeInstance {
 /// A change of a stopped instance's machine. What is `None` stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeMachine {
-    /// Virtual CPUs.
+    /// Virtual CPUs. Without an arrangement, the VMM chooses one.
     pub vcpus: Option<u32>,
+    /// How they are arranged, which also gives their number.
+    pub topology: Option<Topology>,
+    /// Whether the guest is not told that it runs on KVM.
+    pub hide_kvm: Option<bool>,
     /// Memory in bytes.
     pub memory: Option<u64>,
+    /// The host name in the seed: cloud-init sets it at the next start.
+    pub hostname: Option<String>,
+    /// The screen, in place of the earlier one, and the password of its viewers; or none.
+    pub display: Option<Option<(Display, Option<Secret>)>>,
     /// Firmware. Another one begins with its own variables.
     pub firmware: Option<Firmware>,
     /// Whether it has a TPM 2.0. Without one, the old one's state is kept.

@@ -36,12 +36,14 @@ pub use consent::Consent;
 pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
 pub use image::NewVolume;
-pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
+pub use image::{
+    Admission, Allowance, Cancel, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received,
+};
 pub use image_requests::{ImageDisk, MadeOf, MakeImage};
 pub use images::Images;
 pub use instance_requests::{
-    CardWish, ChangeInstance, ChangeMachine, CreateInstance, DeviceWish, DiskWish, FirstBoot,
-    NetworkWish, RomWish, WantedContent,
+    CardWish, ChangeInstance, ChangeMachine, Changed, CreateInstance, DeviceWish, DiskWish,
+    FirstBoot, NetworkWish, RomWish, WantedContent,
 };
 pub use instances::{Blocked, GuestProcess, Instances, Restarts, SSH_PORTS, ScreenAccess};
 pub use observer::{JournalEvent, Observer, Silent};

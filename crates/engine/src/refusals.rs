@@ -272,6 +272,11 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
             error.to_string(),
             "the message is the hypervisor's; for VFIO errors see also `dmesg`",
         ),
+        LaunchError::Address { .. } => Refusal::new(
+            Code::NetworkUnavailable,
+            error.to_string(),
+            "use an address that `ip address` shows, or 0.0.0.0 (IPv6: [::]) for all of them",
+        ),
         LaunchError::Network { remedy, .. } => {
             Refusal::new(Code::NetworkUnavailable, error.to_string(), remedy)
         }

@@ -276,6 +276,8 @@ pub struct Image {
     pub cmdline: Option<String>,
     /// Why the import failed.
     pub error: Option<String>,
+    /// The code of that error; images that failed in an earlier version have none.
+    pub error_code: Option<model::Code>,
     /// When it was imported.
     pub created_at: Timestamp,
     /// Labels.

@@ -5,7 +5,7 @@
 mod support;
 
 use engine::{CreateInstance, DiskWish, Engine, FirstBoot, Instance, WantedContent};
-use model::{BlockDevice, BlockUse, Code, DiskBus, Refusal};
+use model::{BlockDevice, BlockIdentity, BlockUse, Code, DiskBus, Refusal};
 use support::{Rig, wish};
 
 const DIR: &str = sim::BLOCKS;
@@ -18,7 +18,7 @@ fn device(name: &str, minor: u32) -> BlockDevice {
         disk: None,
         size: 1 << 40,
         sector: 512,
-        is_read_only: false,
+        ..BlockDevice::default()
     }
 }
 
@@ -176,4 +176,90 @@ fn only_a_blank_device_is_formatted_by_the_guest() {
     let twice = vec![mounted(block("a"), "/x"), mounted(block("odd"), "/x/")];
     engine.instances().delete("vm").unwrap();
     assert_eq!(create(&engine, "vm", twice).unwrap_err().code, Code::InvalidRequest);
+}
+
+/// The disk of the drive that is registered as `nvme`.
+fn drive() -> BlockDevice {
+    let identity = BlockIdentity { name: Some("eui.1".into()), partition: None, size: 1 << 40 };
+    let functions = vec![support::at(support::NVME)];
+    BlockDevice { functions, identity, ..device("nvme-1", 80) }
+}
+
+#[test]
+fn a_drive_is_a_device_of_one_instance_or_a_disk_of_another() {
+    let rig = rig();
+    rig.host.set_block(drive(), blank());
+    let engine = rig.open();
+    create(&engine, "disk", vec![block("nvme-1")]).unwrap();
+    let as_device = |name: &str| engine.instances().create(wish(name, &["nvme"])).unwrap_err();
+    for state in ["running", "stopped"] {
+        let refusal = as_device("device");
+        assert_eq!(refusal.code, Code::InUse, "{state}");
+        assert!(refusal.message.contains("\"disk\" has /dev/disk/by-id/nvme-1"), "{refusal:?}");
+        let refusal = support::refused(&engine, "7", &[support::NVME]);
+        assert!(refusal.message.contains("\"disk\" has"), "{refusal:?}");
+        let _ = engine.instances().stop("disk");
+    }
+    // Nor is it a device of the same instance.
+    let change = engine::ChangeInstance {
+        machine: engine::ChangeMachine {
+            devices: Some(vec![engine::DeviceWish::Registered("nvme".into())]),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    assert_eq!(engine.instances().change("disk", change).unwrap_err().code, Code::InUse);
+    engine.instances().detach("disk", "nvme-1").unwrap();
+    let both = CreateInstance { disks: vec![block("nvme-1")], ..wish("both", &["nvme"]) };
+    assert_eq!(engine.instances().create(both).unwrap_err().code, Code::InvalidRequest);
+    engine.instances().create(wish("device", &["nvme"])).unwrap();
+    engine.instances().stop("device").unwrap();
+    for refusal in [
+        create(&engine, "vm", vec![block("nvme-1")]).unwrap_err(),
+        engine.instances().attach("disk", &block("nvme-1")).unwrap_err(),
+    ] {
+        assert_eq!(refusal.code, Code::InUse, "{refusal:?}");
+        assert!(refusal.message.contains("attached to the instance \"device\""), "{refusal:?}");
+    }
+    engine.instances().delete("device").unwrap();
+    engine.instances().attach("disk", &block("nvme-1")).unwrap();
+}
+
+#[test]
+fn another_device_under_the_same_name_is_noticed_at_the_start() {
+    let rig = rig();
+    rig.host.set_block(drive(), blank());
+    let engine = rig.open();
+    create(&engine, "vm", vec![block("nvme-1")]).unwrap();
+    engine.instances().stop("vm").unwrap();
+    let grown = BlockIdentity { size: 2 << 40, ..drive().identity };
+    rig.host.set_block(BlockDevice { identity: grown, ..drive() }, blank());
+    engine.instances().start("vm").unwrap();
+    engine.instances().stop("vm").unwrap();
+    let other = BlockIdentity { name: Some("eui.2".into()), ..drive().identity };
+    rig.host.set_block(BlockDevice { identity: other, ..drive() }, blank());
+    let refusal = engine.instances().start("vm").unwrap_err();
+    assert_eq!(refusal.code, Code::FingerprintChanged);
+    assert!(refusal.message.contains("that was eui.1 (1 TB), and this is eui.2"), "{refusal:?}");
+    assert!(refusal.remedy.contains("handover instance detach vm /dev/disk/by-id/nvme-1"));
+    engine.instances().detach("vm", "nvme-1").unwrap();
+    engine.instances().attach("vm", &block("nvme-1")).unwrap();
+    engine.instances().start("vm").unwrap();
+}
+
+#[test]
+fn loop_devices_of_one_file_are_one_disk() {
+    let rig = rig();
+    for (name, minor) in [("one", 0), ("two", 1)] {
+        let number = (7, minor);
+        let backing = Some((1, 2));
+        rig.host.set_block(BlockDevice { number, backing, ..device(name, 0) }, blank());
+    }
+    let engine = rig.open();
+    let twice = create(&engine, "vm", vec![block("one"), block("two")]).unwrap_err();
+    assert_eq!(twice.code, Code::InvalidRequest);
+    create(&engine, "vm", vec![block("one")]).unwrap();
+    let refusal = create(&engine, "second", vec![block("two")]).unwrap_err();
+    assert_eq!(refusal.code, Code::InUse);
+    assert!(refusal.message.contains("\"vm\" has /dev/disk/by-id/one"), "{refusal:?}");
 }

@@ -194,7 +194,7 @@ fn a_paused_machine_that_fails_is_started_again_as_its_policy_says() {
     };
     let change = ChangeInstance { restart: Some(restart), ..ChangeInstance::default() };
     engine.instances().pause("vm").unwrap();
-    let changed = engine.instances().change("vm", change).unwrap();
+    let changed = engine.instances().change("vm", change).unwrap().instance;
     assert_eq!(changed.state, InstanceState::Paused);
     assert_ne!(changed.options.life.restart, Restart::default());
     rig.launcher.exit(id, 1);

@@ -380,3 +380,96 @@ fn two_disks_are_not_mounted_at_one_directory() {
     }
     create(&engine, "vm", vec![mounted("/data"), mounted("/data/b")]).unwrap();
 }
+
+/// An archive with many files in one directory, which mke2fs needs long for.
+fn large_archive(rig: &Rig) -> std::fs::File {
+    let dir = rig.dir.path().join("files");
+    std::fs::create_dir(&dir).unwrap();
+    for number in 0..30_000 {
+        std::fs::write(dir.join(number.to_string()), "").unwrap();
+    }
+    let path = rig.dir.path().join("files.tar.gz");
+    let mut tar = std::process::Command::new("tar");
+    assert!(tar.arg("czf").arg(&path).arg("-C").arg(&dir).arg(".").status().unwrap().success());
+    std::fs::File::open(path).unwrap()
+}
+
+#[test]
+fn a_volume_that_is_being_made_is_cancelled_by_its_deletion_or_the_end_of_the_daemon() {
+    if std::process::Command::new("mke2fs").arg("-V").output().is_err() {
+        eprintln!("SKIPPED: needs e2fsprogs");
+        return;
+    }
+    let rig = Rig::ready();
+    std::fs::set_permissions(rig.dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let engine = rig.open();
+    let archive = large_archive(&rig);
+    let request =
+        || CreateVolume { name: "site".into(), id: None, file: raw(GIB), tags: BTreeMap::new() };
+    let ends: [&dyn Fn(); 2] =
+        [&|| engine.volumes().delete("site").unwrap(), &|| engine.cancel_all()];
+    for end in ends {
+        std::thread::scope(|scope| {
+            let archive = std::fs::File::open(rig.dir.path().join("files.tar.gz")).unwrap();
+            let cancel = engine::Cancel::default();
+            let volumes = engine.volumes();
+            let making =
+                scope.spawn(move || volumes.create_from_archive(request(), archive, &cancel));
+            let dir = rig.config().state_dir.join("volumes");
+            while std::fs::read_dir(&dir).map_or(0, Iterator::count) == 0 {
+                assert!(!making.is_finished(), "{:?}", making.join());
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            let second = volume(&engine, "site").unwrap_err();
+            assert_eq!(second.code, Code::AlreadyExists);
+            assert!(second.remedy.contains("volume rm site"), "{second:?}");
+            end();
+            let refusal = making.join().unwrap().unwrap_err();
+            assert_eq!(refusal.code, Code::InvalidState, "{refusal:?}");
+        });
+        assert!(names(&rig, &engine).is_empty());
+    }
+    drop(archive);
+    assert_eq!(engine.volumes().delete("site").unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn a_volume_has_the_content_of_an_image() {
+    if std::process::Command::new("qemu-img").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: needs qemu-utils");
+        return;
+    }
+    let rig = Rig::ready();
+    std::fs::set_permissions(rig.dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let engine = rig.open();
+    let make = |name: &str, image: &str, file: NewVolume| {
+        let request = CreateVolume { name: name.into(), id: None, file, tags: BTreeMap::new() };
+        engine.volumes().create_from_image(request, image, &engine::Cancel::default())
+    };
+    let thick = NewVolume { allocate: true, ..raw(4 << 20) };
+    let thin = NewVolume { format: DiskFormat::Qcow2, ..raw(4 << 20) };
+    for (name, file) in [("raw", raw(4 << 20)), ("thick", thick), ("thin", thin)] {
+        let volume = make(name, "debian", file).unwrap();
+        assert!(engine.volumes().used(volume.id).unwrap() >= 4096, "{name}");
+        if volume.format == DiskFormat::Raw {
+            let path = rig.config().state_dir.join(format!("volumes/{}/disk", volume.id));
+            let bytes = std::fs::read(path).unwrap();
+            assert_eq!((bytes.len(), &bytes[..4096]), (4 << 20, &[7; 4096][..]), "{name}");
+            assert!(bytes[4096..].iter().all(|byte| *byte == 0), "{name}");
+        }
+        create(&engine, &format!("vm-{name}"), vec![existing(name)]).unwrap();
+    }
+    assert!(engine.volumes().used(volume_id(&engine, "thick")).unwrap() >= 4 << 20);
+    assert_eq!(make("none", "none", raw(GIB)).unwrap_err().code, Code::NotFound);
+    assert_eq!(make("raw", "debian", raw(GIB)).unwrap_err().code, Code::AlreadyExists);
+    rig.import_of(&engine, "large", 8 << 20);
+    let refusal = make("small", "large", raw(4 << 20)).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidSize);
+    assert!(refusal.message.contains("has 8 MB, more than the requested 4MB"), "{refusal:?}");
+    engine.images().delete("large").unwrap();
+    assert_eq!(names(&rig, &engine), ["raw", "thick", "thin"]);
+}
+
+fn volume_id(engine: &Engine, name: &str) -> Uuid {
+    engine.volumes().find(name).unwrap().0.id
+}

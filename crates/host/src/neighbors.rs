@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use model::Mac;
 
 use crate::root::Root;
+use crate::rtnetlink::dump;
 
 /// The neighbors of IPv4: address, hardware type, flags, hardware address, mask, interface (Documentation/filesystems/proc.rst).
 const FILE: &str = "proc/net/arp";
@@ -17,6 +18,14 @@ const COMPLETE: u32 = 2;
 pub fn read(root: &Root) -> BTreeMap<Mac, IpAddr> {
     let text = root.text(FILE).unwrap_or_default();
     text.lines().skip(1).filter_map(neighbor).collect()
+}
+
+/// The addresses of this host itself; none of another root.
+pub fn own(root: &Root) -> Vec<IpAddr> {
+    if !root.is_host() {
+        return Vec::new();
+    }
+    dump::addresses().unwrap_or_default().into_iter().map(|own| own.address).collect()
 }
 
 fn neighbor(line: &str) -> Option<(Mac, IpAddr)> {

@@ -67,6 +67,11 @@ impl Budget {
         if length <= most { Ok(()) } else { Err(ImageError::TooLarge { part, most }) }
     }
 
+    /// Called between two changes of files, where a simulation can end the process.
+    pub(crate) fn between_changes(&self) {
+        self.disk.between_changes();
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         lock(&self.ledger)
     }

@@ -60,8 +60,10 @@ pub enum ImageError {
         /// The limit.
         at_once: u32,
     },
-    /// The import was asked to end.
-    #[error("the import was cancelled, because the image was removed")]
+    /// It was asked to end.
+    #[error(
+        "cancelled, because it was deleted meanwhile, the request ended, or the daemon is stopping; nothing is left of it"
+    )]
     Cancelled,
     /// The budget has not enough space.
     #[error(
@@ -186,7 +188,9 @@ impl From<ImageError> for Refusal {
             ImageError::Exists { .. } => {
                 Self::new(Code::AlreadyExists, message, "use another id, or leave it out")
             }
-            ImageError::Cancelled => Self::new(Code::InvalidState, message, "import it again"),
+            ImageError::Cancelled => {
+                Self::new(Code::InvalidState, message, "ask for it again if it is still needed")
+            }
             ImageError::Disk(_) => {
                 Self::new(Code::Internal, message, "check that the directory exists and is mounted")
             }
@@ -222,16 +226,18 @@ fn not_made(error: &ImageError, message: String) -> Refusal {
         ImageError::ArchiveTooLarge { .. } => {
             Refusal::new(Code::InvalidSize, message, "ask for a larger volume")
         }
-        _ => Refusal::new(
-            Code::InvalidImage,
+        ImageError::Tool { program: "mke2fs", .. } => Refusal::new(
+            Code::Internal,
             message,
-            "check the image with `qemu-img check`, and the free space with `df`",
+            "nothing is left of it; the message has what mke2fs said: see also the daemon's log and `dmesg`",
         ),
+        _ => Refusal::new(Code::InvalidImage, message, "check the image with `qemu-img check`"),
     }
 }
 
-/// The remedy for a full file system.
+/// The remedy for a full file system. What was being made there is removed again: its directory is named.
 fn more_space(path: &Path) -> String {
+    let path = path.ancestors().find(|path| path.exists()).unwrap_or(path);
     format!(
         "free space (`df -h {}`), or remove unused images and volumes (`handover image list`, `handover volume list`)",
         path.display()

@@ -10,6 +10,7 @@ mod budget;
 mod cancel;
 mod copy;
 mod error;
+pub mod ext4;
 pub mod kernel;
 mod limits;
 mod make;

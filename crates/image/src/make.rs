@@ -13,10 +13,10 @@ use uuid::Uuid;
 use crate::copy::{Bounds, MODE, hash};
 use crate::store::{Files, check_disk, digest, make_dir, read_start, remove_tree, sync_dir};
 use crate::tool::{QEMU_IMG, below, words};
-use crate::{Cancel, ImageError, Imported, Store, qcow2};
+use crate::{Cancel, ImageError, Imported, Store, Tool, qcow2};
 
 /// What a file of a disk image needs besides its data: tables, and clusters that are not full.
-const MARGIN: u64 = 1 << 30;
+pub const MARGIN: u64 = 1 << 30;
 
 /// How an image is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,7 @@ impl Store {
         remove_tree(&unfinished)?;
         make_dir(&self.dir)?;
         make_dir(&unfinished)?;
+        self.budget.between_changes();
         let path = Files::below(&unfinished).disk;
         let file = OwnFile::at(&path)
             .mode(0o600)
@@ -94,6 +95,7 @@ impl Store {
         let mut allowance = self.budget.allowance(&self.dir);
         allowance.reserve(self.need(recipe, cancel)?)?;
         self.write(recipe, &path, &file, cancel)?;
+        self.budget.between_changes();
         let expect_size = |length| self.budget.expect_size("disk", length);
         let copied = hash(file, &path, Bounds { expect_size: &expect_size, cancel })?;
         let virtual_size = match recipe {
@@ -103,8 +105,10 @@ impl Store {
         sync_dir(&unfinished)?;
         let finished = self.image_dir(id);
         remove_tree(&finished)?;
+        self.budget.between_changes();
         fs::rename(&unfinished, &finished)
             .map_err(|error| ImageError::io("rename", &unfinished, error))?;
+        self.budget.between_changes();
         sync_dir(&self.dir)?;
         Ok(Imported {
             size_bytes: copied.length,
@@ -119,21 +123,7 @@ impl Store {
             Recipe::Empty { size, allocate: true, .. } => Ok(*size),
             Recipe::Empty { .. } | Recipe::Over { .. } => Ok(0),
             Recipe::Convert { from, from_format, .. } => {
-                let path = self.paths(*from).disk;
-                let arguments = words([
-                    &"measure",
-                    &"--output=json",
-                    &"-f",
-                    &from_format.as_str(),
-                    &"-O",
-                    &"qcow2",
-                    &path,
-                ]);
-                let text = self.tool.run(QEMU_IMG, &arguments, 0, cancel)?;
-                required(&text).ok_or_else(|| ImageError::Tool {
-                    program: QEMU_IMG,
-                    said: "`measure` did not say how much space is needed".into(),
-                })
+                measured(&self.tool, &self.paths(*from).disk, *from_format, cancel)
             }
         }
     }
@@ -202,7 +192,9 @@ impl Store {
     ) -> Result<(), ImageError> {
         let lending = |error| ImageError::io("set the owner of", path, error);
         self.tool.lend(file).map_err(lending)?;
+        self.budget.between_changes();
         let result = self.tool.run(QEMU_IMG, arguments, largest, cancel);
+        self.budget.between_changes();
         self.tool.take_back(file).map_err(lending)?;
         result.map(drop).map_err(|error| below(error, &self.dir))
     }
@@ -234,6 +226,7 @@ impl Store {
                 self.lent(&path, &file, &arguments, largest, &Cancel::default())?;
             }
         }
+        self.budget.between_changes();
         file.sync_all().map_err(|error| ImageError::io("write", &path, error))?;
         length(&file, &path)
     }
@@ -267,6 +260,22 @@ impl Store {
         // In units of 512 bytes (stat(2)).
         (!parts.is_empty()).then(|| parts.iter().sum::<u64>().saturating_mul(512))
     }
+}
+
+/// How many bytes a copy of a disk takes, at most.
+pub fn measured(
+    tool: &Tool,
+    disk: &Path,
+    format: DiskFormat,
+    cancel: &Cancel,
+) -> Result<u64, ImageError> {
+    let format = format.as_str();
+    let arguments = words([&"measure", &"--output=json", &"-f", &format, &"-O", &"qcow2", &disk]);
+    let text = tool.run(QEMU_IMG, &arguments, 0, cancel)?;
+    required(&text).ok_or_else(|| ImageError::Tool {
+        program: QEMU_IMG,
+        said: "`measure` did not say how much space is needed".into(),
+    })
 }
 
 fn open(path: &Path) -> Result<File, ImageError> {

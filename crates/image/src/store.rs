@@ -162,6 +162,7 @@ impl Store {
         sync_dir(&unfinished)?;
         let finished = self.image_dir(id);
         remove_tree(&finished)?;
+        self.budget.between_changes();
         fs::rename(&unfinished, &finished)
             .map_err(|error| ImageError::io("rename", &unfinished, error))?;
         sync_dir(&self.dir)?;

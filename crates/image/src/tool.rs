@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Gid, MemfdFlags, Uid, fchown};
+use rustix::fs::{Gid, MemfdFlags, Mode, Uid, fchmod, fchown};
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 
 use crate::{Cancel, ImageError};
@@ -57,6 +57,18 @@ impl Tool {
         Ok(fchown(file, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))?)
     }
 
+    /// Lets the user of the programs pass through a directory of root's, and no one else.
+    pub fn let_in(&self, dir: &File) -> io::Result<()> {
+        let Some(user) = self.user else { return Ok(()) };
+        fchown(dir, Some(Uid::ROOT), Some(Gid::from_raw(user)))?;
+        Ok(fchmod(dir, Mode::from_raw_mode(0o710))?)
+    }
+
+    /// Whether the programs run as another user than this process.
+    pub const fn is_other_user(&self) -> bool {
+        self.user.is_some()
+    }
+
     /// Takes a file back.
     pub fn take_back(&self, file: &File) -> io::Result<()> {
         if self.user.is_none() {
@@ -76,42 +88,11 @@ impl Tool {
         largest: u64,
         cancel: &Cancel,
     ) -> Result<String, ImageError> {
-        self.run_with(&[], program, arguments, largest, cancel)
-    }
-
-    /// The same for a program that may read all files, and write only its own.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub fn run_reading(
-        &self,
-        program: &'static str,
-        arguments: &[OsString],
-        largest: u64,
-        cancel: &Cancel,
-    ) -> Result<String, ImageError> {
-        let reading: &[&str] = match self.user {
-            Some(_) => {
-                &["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
-            }
-            None => &[],
-        };
-        self.run_with(reading, program, arguments, largest, cancel)
-    }
-
-    fn run_with(
-        &self,
-        privileges: &[&str],
-        program: &'static str,
-        arguments: &[OsString],
-        largest: u64,
-        cancel: &Cancel,
-    ) -> Result<String, ImageError> {
         let failed = |error: io::Error| ImageError::io("run", program, error);
         let output = rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC);
         let mut output = output.map(File::from).map_err(|error| failed(error.into()))?;
         let shared = || output.try_clone().map(Stdio::from).map_err(failed);
-        let mut command = self.command(privileges, largest);
+        let mut command = self.command(largest);
         command.arg(program).args(arguments);
         command.stdin(Stdio::null()).stdout(shared()?).stderr(shared()?);
         let mut child = command.spawn().map_err(|error| match error.kind() {
@@ -130,7 +111,7 @@ impl Tool {
         Err(explain(program, status, &text))
     }
 
-    fn command(&self, privileges: &[&str], largest: u64) -> Command {
+    fn command(&self, largest: u64) -> Command {
         let mut command = Command::new("prlimit");
         command
             .arg(format!("--as={MEMORY}"))
@@ -140,11 +121,7 @@ impl Tool {
             .args(["--core=0", "--nofile=64", "setpriv", "--no-new-privs", "--pdeathsig", "KILL"]);
         if let Some(user) = self.user {
             let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
-            command.args([uid, gid, "--clear-groups".into()]);
-            match privileges {
-                [] => command.arg("--inh-caps=-all"),
-                some => command.args(some),
-            };
+            command.args([uid, gid, "--clear-groups".into(), "--inh-caps=-all".into()]);
         }
         let path =
             std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());

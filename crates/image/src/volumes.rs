@@ -17,6 +17,8 @@ use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 use uuid::Uuid;
 
+use crate::ext4::Marks;
+use crate::make::{MARGIN, measured};
 use crate::store::{make_dir, remove_tree, sync_dir};
 use crate::tool::{QEMU_IMG, below, words};
 use crate::unpack::{Bounds, unpack};
@@ -30,6 +32,15 @@ const FILE: &str = "disk";
 
 /// The program that makes an ext4 file system.
 const MKE2FS: &str = "mke2fs";
+
+/// How many bytes of a file system have an inode, if mke2fs is not told otherwise (mke2fs.conf(5)): a small one has more. Those of
+/// terabytes have fewer, and still more than an archive can have files.
+const BYTES_PER_INODE: u64 = 16384;
+const SMALL: u64 = 512 << 20;
+const BYTES_PER_INODE_OF_SMALL: u64 = 4096;
+
+/// How many inodes a file system needs for itself, at most.
+const OWN_INODES: u64 = 1024;
 
 /// The directory of unpacked files, in that of a pending volume.
 const TREE: &str = "tree";
@@ -92,6 +103,38 @@ impl Volumes {
         self.create_with(id, new, |dir, disk| self.fill(dir, disk, new.size, archive, cancel))
     }
 
+    /// The same for a volume with the content of a disk image, which is in a format and not larger.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); [`ImageError::Tool`] if the image cannot be read.
+    pub fn create_from_image(
+        &self,
+        id: Uuid,
+        new: NewVolume,
+        (image, format): (&Path, DiskFormat),
+        cancel: &Cancel,
+    ) -> Result<(), ImageError> {
+        self.create_with(id, new, |dir, disk| {
+            let path = dir.join(FILE);
+            let mut allowance = self.budget.allowance(&self.dir);
+            if !new.allocate {
+                allowance.reserve(measured(&self.tool, image, format, cancel)?)?;
+            }
+            // The file is there, and has nothing but zeros.
+            let mut arguments = words([&"convert", &"-q", &"-n", &"--target-is-zero"]);
+            let (from, to) = (format.as_str(), new.format.as_str());
+            arguments.extend(words([&"-f", &from, &"-O", &to, &image, &path]));
+            let lending = |error| ImageError::io("set the owner of", &path, error);
+            self.tool.lend(disk).map_err(lending)?;
+            self.budget.between_changes();
+            let largest = new.size.saturating_add(new.size / 64 + MARGIN);
+            let made = self.tool.run(QEMU_IMG, &arguments, largest, cancel);
+            self.budget.between_changes();
+            self.tool.take_back(disk).map_err(lending)?;
+            made.map(drop).map_err(|error| below(error, &self.dir))
+        })
+    }
+
     /// Makes a file system with the files of an archive.
     fn fill(
         &self,
@@ -101,43 +144,49 @@ impl Volumes {
         archive: File,
         cancel: &Cancel,
     ) -> Result<(), ImageError> {
-        // Only root can enter the outer directory, which goes with the pending one after a crash. The inner one becomes the root
-        // of the file system.
+        // Only mke2fs can enter the outer directory, which goes with the pending one after a crash. The inner one becomes the root
+        // of the file system. mke2fs has no privileges: so all of it is readable, and the inodes get their modes afterwards.
         let (outer, tree) = (dir.join(TREE), dir.join(TREE).join("root"));
         make_own_dir(&outer, 0o700, Existing::Set)
             .and_then(|()| make_own_dir(&tree, 0o755, Existing::Set))
+            .and_then(|()| self.tool.let_in(&File::open(&outer)?))
             .map_err(|error| ImageError::io("create", &outer, error))?;
         let mut allowance = self.budget.allowance(&self.dir);
-        let mut bounds = Bounds { most: size, allowance: &mut allowance, cancel };
-        unpack(archive, &tree, &mut bounds)?;
+        let mut marks = self.tool.is_other_user().then(Marks::default);
+        let marked = marks.as_mut();
+        let mut bounds = Bounds { most: size, allowance: &mut allowance, cancel, marks: marked };
+        let inodes = unpack(archive, &tree, &mut bounds)?;
+        self.budget.between_changes();
         // The file system has about as much.
         let mut own = self.budget.allowance(&self.dir);
         own.reserve(used_below(&outer)?.saturating_add(size / 64).min(size))?;
         let path = dir.join(FILE);
-        let arguments = words([
-            &"-q",
-            &"-F",
-            &"-t",
-            &"ext4",
-            &"-m",
-            &"0",
-            // The file is a hole: nothing in it must be zeroed.
-            &"-E",
-            &"assume_storage_prezeroed=1",
-            &"-d",
-            &tree,
-            &path,
-        ]);
+        let mut arguments = words([&"-q", &"-F", &"-t", &"ext4", &"-m", &"0"]);
+        // The usual number may be too small for many small files.
+        let inodes = inodes.saturating_add(OWN_INODES);
+        let each = if size < SMALL { BYTES_PER_INODE_OF_SMALL } else { BYTES_PER_INODE };
+        if inodes > size / each {
+            arguments.extend(words([&"-N", &inodes.to_string()]));
+        }
+        // The file is a hole: nothing in it must be zeroed.
+        arguments.extend(words([&"-E", &"assume_storage_prezeroed=1", &"-d", &tree, &path]));
         let lending = |error| ImageError::io("set the owner of", &path, error);
         self.tool.lend(disk).map_err(lending)?;
-        let made = self.tool.run_reading(MKE2FS, &arguments, size, cancel);
+        self.budget.between_changes();
+        let made = self.tool.run(MKE2FS, &arguments, size, cancel);
+        self.budget.between_changes();
         self.tool.take_back(disk).map_err(lending)?;
         remove_tree(&outer)?;
-        made.map(drop).map_err(|error| match error {
+        self.budget.between_changes();
+        made.map_err(|error| match error {
             ImageError::Tool { said, .. } if said.contains("Could not allocate") => {
                 ImageError::ArchiveTooLarge { most: size }
             }
             error => below(error, &self.dir),
+        })?;
+        marks.map_or(Ok(()), |marks| marks.restore(disk)).map_err(|error| ImageError::Tool {
+            program: MKE2FS,
+            said: format!("its file system is not readable: {error}"),
         })
     }
 
@@ -170,12 +219,15 @@ impl Volumes {
                 let arguments = words([&"resize", &"-q", &"-f", &"qcow2", &path, &size]);
                 let lending = |error| ImageError::io("set the owner of", &path, error);
                 self.tool.lend(&file).map_err(lending)?;
+                self.budget.between_changes();
                 let largest = file.metadata().map_err(writing)?.len().saturating_add(1 << 30);
                 let done = self.tool.run(QEMU_IMG, &arguments, largest, &Cancel::default());
+                self.budget.between_changes();
                 self.tool.take_back(&file).map_err(lending)?;
                 done.map_err(|error| below(error, &self.dir))?;
             }
         }
+        self.budget.between_changes();
         file.sync_all().map_err(writing)
     }
 
@@ -223,6 +275,7 @@ impl Volumes {
     ) -> Result<(), ImageError> {
         let dir = self.pending(id);
         let path = dir.join(FILE);
+        self.budget.between_changes();
         make_dir(&dir)?;
         let writing = |error| ImageError::io("write", &path, error);
         let mut options = OpenOptions::new();
@@ -240,7 +293,9 @@ impl Volumes {
             fallocate(&file, FallocateFlags::empty(), 0, new.size)
                 .map_err(|error| ImageError::io("allocate", &path, error))?;
         }
+        self.budget.between_changes();
         fill(&dir, &file)?;
+        self.budget.between_changes();
         file.sync_all().map_err(writing)?;
         sync_dir(&dir)?;
         sync_dir(&self.dir)
@@ -293,6 +348,7 @@ impl Volumes {
     /// # Errors
     /// If it cannot be renamed.
     pub fn keep(&self, id: Uuid) -> Result<(), ImageError> {
+        self.budget.between_changes();
         rename(&self.pending(id), &self.volume_dir(id)).and_then(|()| sync_dir(&self.dir))
     }
 
@@ -301,7 +357,9 @@ impl Volumes {
     /// # Errors
     /// If it cannot be renamed.
     pub fn condemn(&self, id: Uuid) -> Result<(), ImageError> {
-        rename(&self.volume_dir(id), &self.pending(id))
+        rename(&self.volume_dir(id), &self.pending(id))?;
+        self.budget.between_changes();
+        Ok(())
     }
 
     /// Removes a volume that is no longer recorded, pending or not. A missing one is not an error.
@@ -309,6 +367,7 @@ impl Volumes {
     /// # Errors
     /// If it exists and cannot be removed.
     pub fn remove(&self, id: Uuid) -> Result<(), ImageError> {
+        self.budget.between_changes();
         remove_tree(&self.pending(id))?;
         remove_tree(&self.volume_dir(id))
     }

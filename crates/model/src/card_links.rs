@@ -37,11 +37,15 @@ pub trait CardLinks: fmt::Debug + Send + Sync {
         mac: Mac,
     ) -> Result<OpenCard, LinkError>;
 
-    /// Removes the macvtap interface of this name. Idempotent; an interface of another kind stays.
+    /// Removes the macvtap interface of this name, if it is that of the card with this hardware address. Idempotent; another
+    /// interface stays. Without an address, any macvtap interface of the name is meant.
     ///
     /// # Errors
     /// Why it cannot.
-    fn remove(&self, root: &Path, name: &str) -> Result<(), LinkError>;
+    fn remove(&self, root: &Path, name: &str, mac: Option<Mac>) -> Result<(), LinkError>;
+
+    /// What is missing for the interface of this name, by which a running machine's card is connected, in words; `None` if nothing is.
+    fn lost(&self, root: &Path, name: &str, link: &CardLink) -> Option<String>;
 
     /// What a guest has received and sent by the interface of this name; `None` if there is none.
     fn usage(&self, root: &Path, name: &str) -> Option<NetworkUsage>;

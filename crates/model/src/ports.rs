@@ -29,6 +29,10 @@ pub trait Disk: Send + Sync {
     /// Writes to the disk what the file system of this directory still has in memory. Until then, some file systems
     /// (Btrfs, ZFS) count it as free space. Best effort: a failed write is reported to the file's own writer.
     fn write_out(&self, dir: &Path);
+
+    /// Called between two changes of files that belong together, such as those of a new volume: a simulation can end the process
+    /// there. Without effect by default.
+    fn between_changes(&self) {}
 }
 
 /// The host of a hand-over.
@@ -182,6 +186,11 @@ pub trait Host: Disk {
     /// The processors and memory of the host. Empty by default.
     fn cpu_layout(&self) -> CpuLayout {
         CpuLayout::default()
+    }
+
+    /// Its own addresses. Empty by default.
+    fn own_addresses(&self) -> Vec<IpAddr> {
+        Vec::new()
     }
 
     /// The huge pages that the host has reserved, for each NUMA node and for all together. Empty by default.
@@ -548,6 +557,12 @@ pub enum LaunchError {
         port: String,
         /// Why.
         reason: String,
+    },
+    /// The host does not have an address on which something of the machine should listen.
+    #[error("this host does not have the address {address}")]
+    Address {
+        /// The address.
+        address: std::net::IpAddr,
     },
     /// A network card cannot be connected to a bridge or an interface of the host.
     #[error("the machine cannot have its network card: {reason}")]

@@ -15,6 +15,20 @@ pub fn cpu(wanted: Option<&api::Cpu>, os: Option<&str>) -> Result<Cpu, Refusal> 
             invalid(format!("unknown operating system {name:?}"), format!("use {names}"))
         })
     });
+    Ok(Cpu {
+        topology: topology(wanted)?,
+        hide_kvm: wanted.hide_kvm.unwrap_or_default(),
+        os: os.transpose()?.unwrap_or_default(),
+    })
+}
+
+/// What a change of the field `cpu` asks for: an arrangement, and whether KVM is hidden.
+pub fn change(wanted: Option<&api::Cpu>) -> Result<(Option<Topology>, Option<bool>), Refusal> {
+    let Some(wanted) = wanted else { return Ok((None, None)) };
+    Ok((topology(wanted)?, wanted.hide_kvm))
+}
+
+fn topology(wanted: &api::Cpu) -> Result<Option<Topology>, Refusal> {
     let parts = [wanted.sockets, wanted.cores, wanted.threads];
     if parts.contains(&Some(0)) {
         return Err(invalid(
@@ -22,16 +36,11 @@ pub fn cpu(wanted: Option<&api::Cpu>, os: Option<&str>) -> Result<Cpu, Refusal> 
             "use 1 or more, or leave it out",
         ));
     }
-    let topology = parts.iter().any(Option::is_some).then(|| Topology {
+    Ok(parts.iter().any(Option::is_some).then(|| Topology {
         sockets: wanted.sockets.unwrap_or(1),
         cores: wanted.cores.unwrap_or(1),
         threads: wanted.threads.unwrap_or(1),
-    });
-    Ok(Cpu {
-        topology,
-        hide_kvm: wanted.hide_kvm.unwrap_or_default(),
-        os: os.transpose()?.unwrap_or_default(),
-    })
+    }))
 }
 
 /// The processors; `None` if nothing but their number was asked for.

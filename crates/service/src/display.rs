@@ -8,8 +8,17 @@ use model::{Display, DisplayProtocol, Refusal, Secret, format_size, parse_size};
 
 use crate::refusals::invalid;
 
-/// The screen that a request asks for, and the password of its viewers.
-pub(crate) fn display(wanted: api::Display) -> Result<(Display, Option<Secret>), Refusal> {
+/// The screen that a request asks for, and the password of its viewers; or none.
+pub(crate) fn display(wanted: api::Display) -> Result<Option<(Display, Option<Secret>)>, Refusal> {
+    if wanted.enabled == Some(false) {
+        if wanted != (api::Display { enabled: Some(false), ..api::Display::default() }) {
+            return Err(invalid(
+                "a machine without a screen has no protocol, address or password of one",
+                "leave `enabled` out, or the other fields of `display`",
+            ));
+        }
+        return Ok(None);
+    }
     let name = wanted.protocol.as_deref().unwrap_or(DisplayProtocol::Vnc.as_str());
     let protocol = DisplayProtocol::ALL.into_iter().find(|one| one.as_str() == name);
     let protocol = protocol.ok_or_else(|| {
@@ -19,7 +28,7 @@ pub(crate) fn display(wanted: api::Display) -> Result<(Display, Option<Secret>),
     let video_memory = wanted.video_memory.as_deref().map(parse_size).transpose()?;
     let listen = wanted.listen.as_deref().map(address).transpose()?;
     let password = wanted.password.map(Secret::new);
-    Ok((Display { protocol, video_memory, listen }, password))
+    Ok(Some((Display { protocol, video_memory, listen }, password)))
 }
 
 /// An address with or without a port; without one, the port is 0.
@@ -38,6 +47,7 @@ fn address(text: &str) -> Result<SocketAddr, Refusal> {
 /// A screen, as it is shown.
 pub(crate) fn shown(display: Display) -> api::Display {
     api::Display {
+        enabled: None,
         protocol: Some(display.protocol.as_str().to_owned()),
         video_memory: display.video_memory.map(format_size),
         listen: display.listen.map(|listen| listen.to_string()),

@@ -8,8 +8,8 @@ use api::{
     UpdateInstance, Wish,
 };
 use engine::{
-    ChangeInstance, ChangeMachine, DeviceWish, Engine, FirstBoot, Instance, InstanceDevice,
-    InstanceState,
+    ChangeInstance, ChangeMachine, Changed, DeviceWish, Engine, FirstBoot, Instance,
+    InstanceDevice, InstanceState,
 };
 use model::choose::{Want, WantKind};
 use model::{Address, Firmware, Inventory, Mac, PlacementUse, Refusal, parse_size};
@@ -68,8 +68,9 @@ pub fn show(engine: &Engine, key: &str) -> Result<api::Instance, Refusal> {
     let cards = || std::iter::once(&shown.network).chain(&shown.networks);
     if cards().any(networks::has_unknown_address) {
         let told = engine.instances().guest_interfaces(&instance);
+        let own = engine.own_addresses();
         for card in std::iter::once(&mut shown.network).chain(&mut shown.networks) {
-            networks::complete(card, &told);
+            networks::complete(card, &told, &own);
         }
     }
     Ok(shown)
@@ -165,8 +166,13 @@ pub fn update(
     let devices = wanted.devices.map(|wishes| {
         wishes.into_iter().map(|wish| device(engine, wish)).collect::<Result<Vec<_>, _>>()
     });
+    let (topology, hide_kvm) = cpu::change(wanted.cpu.as_ref())?;
     let machine = ChangeMachine {
         vcpus: wanted.vcpus,
+        topology,
+        hide_kvm,
+        hostname: wanted.hostname,
+        display: wanted.display.map(display::display).transpose()?,
         memory: wanted.size.as_deref().map(parse_size).transpose()?,
         firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
         tpm: wanted.tpm,
@@ -181,12 +187,14 @@ pub fn update(
         restart: wanted.restart_policy.as_ref().map(life::restart).transpose()?,
         autostart: wanted.autostart.as_ref().map(life::autostart).transpose()?,
     };
-    let changed = render_one(engine, engine.instances().change(key, change)?)?;
+    let Changed { instance, notes: left } = engine.instances().change(key, change)?;
+    let changed = render_one(engine, instance)?;
     let notes = changes_machine.then(|| {
         format!("takes effect at the next start: `handover instance start {}`", changed.name)
     });
     let ignored = ignored.iter().filter(|field| !UNSUPPORTED.contains(&field.as_str()));
-    let warnings = refusals::ignored(ignored);
+    let mut warnings = refusals::ignored(ignored);
+    warnings.extend(left);
     Ok(api::Instance { notes: notes.into_iter().collect(), warnings, ..changed })
 }
 
@@ -406,7 +414,7 @@ fn accept(
     let size = |text: Option<String>| {
         text.filter(|text| !text.is_empty()).map(|text| parse_size(&text)).transpose()
     };
-    let display = wanted.display.map(display::display).transpose()?;
+    let display = wanted.display.map(display::display).transpose()?.flatten();
     let (display, display_password) = display.unzip();
     Ok(engine::CreateInstance {
         name: wanted.name,

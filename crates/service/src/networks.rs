@@ -140,8 +140,9 @@ pub fn has_unknown_address(card: &api::Network) -> bool {
     card.enabled && card.mode != CardLink::User.mode() && card.ip.is_none()
 }
 
-/// Adds the address that the guest's agent tells: of several, one of IPv4.
-pub fn complete(card: &mut api::Network, told: &[GuestInterface]) {
+/// Adds the address that the guest's agent tells: of several, one of IPv4. An address of this host itself leads to this host, whatever
+/// a guest says.
+pub fn complete(card: &mut api::Network, told: &[GuestInterface], own: &[IpAddr]) {
     if !has_unknown_address(card) {
         return;
     }
@@ -151,6 +152,7 @@ pub fn complete(card: &mut api::Network, told: &[GuestInterface]) {
     };
     let found = told.iter().find(is_it);
     let mut addresses = found.map(|one| one.addresses.clone()).unwrap_or_default();
+    addresses.retain(|address| !own.contains(address));
     addresses.sort_by_key(IpAddr::is_ipv6);
     card.ip = addresses.first().map(ToString::to_string);
 }
@@ -240,8 +242,13 @@ mod tests {
             mac: Some(text.to_uppercase()),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         };
-        let told =
-            [told("52:54:00:12:34:57", &["10.0.0.9"]), told(mac, &["2001:db8::5", "10.0.0.5"])];
+        // The guest's docker0 has the address of the host's, and it claims the host's own for its card.
+        let own: [IpAddr; 2] = ["172.17.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap()];
+        let told = [
+            told("02:42:0a:00:00:01", &["172.17.0.1"]),
+            told("52:54:00:12:34:57", &["10.0.0.9"]),
+            told(mac, &["10.0.0.1", "2001:db8::5", "10.0.0.5"]),
+        ];
         let card = |mode: &str, ip: Option<&str>| {
             let mut card = api::Network {
                 enabled: true,
@@ -250,7 +257,7 @@ mod tests {
                 ip: ip.map(str::to_owned),
                 ..api::Network::default()
             };
-            complete(&mut card, &told);
+            complete(&mut card, &told, &own);
             card.ip
         };
         assert_eq!(card("bridge", None).as_deref(), Some("10.0.0.5"));

@@ -92,6 +92,7 @@ pub fn image(image: Image, disk: ImageDisk) -> api::Image {
         status: status.to_owned(),
         size_bytes: image.size_bytes,
         error: image.error,
+        error_code: image.error_code.map(|code| code.as_str().to_owned()),
         created_at: image.created_at.to_string(),
         tags: image.tags,
         disk_format: image.disk_format.map(|format| format.as_str().to_owned()),

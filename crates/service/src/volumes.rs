@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use api::{CreateVolume, ResizeVolume, VolumeAttachment};
-use engine::{Attachment, Engine, Volume};
+use engine::{Attachment, Cancel, Engine, Volume};
 use model::{Refusal, format_size};
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ pub fn show(engine: &Engine, key: &str) -> Result<api::Volume, Refusal> {
     Ok(rendered(engine, volume, attachments))
 }
 
-/// Creates an empty volume. `ignored` has the names of unknown fields.
+/// Creates a volume, empty or with the content of an image; `cancel` ends that. `ignored` has the names of unknown fields.
 ///
 /// # Errors
 /// `invalid_name`, `invalid_size`, `invalid_request`, `already_exists`, `insufficient_resources`.
@@ -39,20 +39,25 @@ pub fn create(
     engine: &Engine,
     wanted: CreateVolume,
     ignored: &[String],
+    cancel: &Cancel,
 ) -> Result<api::Volume, Refusal> {
     let id = wanted.id.filter(|id| !id.is_empty()).map(|id| read_id(&id)).transpose()?;
     let size = wanted.size_gb.saturating_mul(GIB);
-    let volume = engine.volumes().create(engine::CreateVolume {
+    let request = engine::CreateVolume {
         name: wanted.name,
         id,
         file: new_file(size, wanted.format.as_deref(), wanted.allocate)?,
         tags: wanted.tags.unwrap_or_default(),
-    })?;
+    };
+    let volume = match wanted.image {
+        None => engine.volumes().create(request)?,
+        Some(image) => engine.volumes().create_from_image(request, &image, cancel)?,
+    };
     let warnings = refusals::ignored(ignored);
     Ok(api::Volume { warnings, ..rendered(engine, volume, Vec::new()) })
 }
 
-/// Creates a volume with an ext4 file system that has the files of an archive. The format and the allocation are the usual ones.
+/// Creates a volume with an ext4 file system that has the files of an archive. The format and the allocation are the usual ones. `cancel` ends it.
 ///
 /// # Errors
 /// As [`create`]; `invalid_request` if the archive is not accepted.
@@ -60,6 +65,7 @@ pub fn create_from_archive(
     engine: &Engine,
     wanted: CreateVolume,
     archive: File,
+    cancel: &Cancel,
 ) -> Result<api::Volume, Refusal> {
     let id = wanted.id.filter(|id| !id.is_empty()).map(|id| read_id(&id)).transpose()?;
     let request = engine::CreateVolume {
@@ -68,7 +74,7 @@ pub fn create_from_archive(
         file: new_file(wanted.size_gb.saturating_mul(GIB), None, None)?,
         tags: wanted.tags.unwrap_or_default(),
     };
-    let volume = engine.volumes().create_from_archive(request, archive)?;
+    let volume = engine.volumes().create_from_archive(request, archive, cancel)?;
     Ok(rendered(engine, volume, Vec::new()))
 }
 

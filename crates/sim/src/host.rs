@@ -75,6 +75,8 @@ pub(crate) struct Inside {
     pub(crate) cpu_layout: CpuLayout,
     /// The directory and the size of a small disk; `None` never becomes full.
     pub(crate) disk: Option<(PathBuf, u64)>,
+    /// After how many changes of files the process dies, if it does.
+    pub(crate) file_changes_left: Option<u32>,
     /// Its block devices, with what is on them.
     pub(crate) blocks: Vec<(BlockDevice, BlockUse)>,
     /// When the host was created, by both clocks.
@@ -131,6 +133,7 @@ impl SimHost {
             huge_pools: Vec::new(),
             cpu_layout: CpuLayout::default(),
             disk: None,
+            file_changes_left: None,
             blocks: Vec::new(),
             started: Instant::now(),
             started_at: 1_800_000_000,

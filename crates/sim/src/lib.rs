@@ -23,3 +23,7 @@ pub use hardware::{Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
 pub use host::{BLOCKS, SimHost, Snapshot};
 pub use kernel::{FunctionState, MdevState, ResetDone};
 pub use launcher::SimLauncher;
+
+/// The panic payload of a process that ended between two changes of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Died;

@@ -96,6 +96,18 @@ impl Disk for SimHost {
     }
 
     fn write_out(&self, _: &Path) {}
+
+    fn between_changes(&self) {
+        let mut inside = self.inside();
+        let Some(left) = &mut inside.file_changes_left else { return };
+        if *left > 0 {
+            *left -= 1;
+            return;
+        }
+        // It stays 0: the process does nothing any more.
+        drop(inside);
+        std::panic::resume_unwind(Box::new(crate::Died));
+    }
 }
 
 /// Bytes on disk of the files below a directory. Files that vanish meanwhile are not counted.

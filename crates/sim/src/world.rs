@@ -36,6 +36,18 @@ impl SimHost {
         self.inside().disk = Some((dir.to_owned(), size));
     }
 
+    /// The process dies after so many changes of files (see [`Disk::between_changes`](model::Disk::between_changes)): every thread that makes
+    /// a further one panics with [`Died`](crate::Died). `None` revives it.
+    pub fn dies_after_file_changes(&self, changes: Option<u32>) {
+        self.inside().file_changes_left = changes;
+    }
+
+    /// Whether it died so.
+    #[must_use]
+    pub fn has_died(&self) -> bool {
+        self.inside().file_changes_left == Some(0)
+    }
+
     /// Gives the host a block device, or replaces one of the same path.
     pub fn set_block(&self, device: BlockDevice, found: BlockUse) {
         let blocks = &mut self.inside().blocks;

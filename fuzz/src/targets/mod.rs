@@ -7,6 +7,7 @@ mod cdi;
 mod claim_words;
 mod config_space;
 mod devices;
+mod ext4;
 mod filter;
 mod host_files;
 mod journal;
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     claim_words::TARGET,
     config_space::TARGET,
     devices::TARGET,
+    ext4::TARGET,
     filter::TARGET,
     journal::TARGET,
     kernel::TARGET,

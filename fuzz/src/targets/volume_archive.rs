@@ -54,11 +54,12 @@ fn read(bytes: &[u8]) -> Kind {
     let budget = Budget::new(Arc::new(Endless), Limits::default());
     let mut allowance = budget.allowance(dir.path());
     let cancel = Cancel::default();
-    let mut bounds = Bounds { most: 1 << 20, allowance: &mut allowance, cancel: &cancel };
+    let mut bounds =
+        Bounds { most: 1 << 20, allowance: &mut allowance, cancel: &cancel, marks: None };
     let result = unpack(zipped(bytes).as_slice(), &tree, &mut bounds);
     let entries = std::fs::read_dir(dir.path()).map_or(0, Iterator::count);
     assert_eq!(entries, 2, "something is beside the directory");
     let text = std::fs::read_to_string(&outside).unwrap_or_default();
     assert_eq!(text, "untouched", "a file beside the directory was changed");
-    Kind::of_result(&result.map(|()| "unpacked"))
+    Kind::of_result(&result.map(|_| "unpacked"))
 }

@@ -10,7 +10,7 @@ use crate::failure::{Done, Failure, IMPOSSIBLE, WARNINGS};
 use crate::own_state::OwnStateDir;
 use crate::show::find;
 use crate::source::Source;
-use crate::{Json, output};
+use crate::{Json, output, terminal};
 
 /// Report what blocks handing devices over, and how to fix it on this system
 ///
@@ -51,7 +51,7 @@ impl Doctor {
         if self.output.json {
             output::json(&verdict)?;
         } else {
-            output::text(&render::text(&verdict, self.all, address))?;
+            output::text(&render::text(&verdict, self.all, address, terminal::width()))?;
         }
         match verdict.worst() {
             Severity::Good | Severity::Note | Severity::Unseen => Ok(()),

@@ -9,8 +9,9 @@ use model::boot_list::{INSTALL_TOOL, NO_TOOL};
 use model::doctor::{Devices, Finding, Remedy, Severity, Verdict, is_optional};
 use model::shown::escaped;
 
-/// The verdict as text. Passed checks are only counted unless `all` is set.
-pub fn text(verdict: &Verdict, all: bool, only: Option<Address>) -> String {
+/// The verdict as text, for a terminal of this width. Passed checks are only counted unless `all` is set.
+pub fn text(verdict: &Verdict, all: bool, only: Option<Address>, width: Option<usize>) -> String {
+    let width = width.map_or(WIDTH, |width| width.clamp(LEAST_WIDTH, WIDTH));
     let mut text = String::new();
     let mut told = false;
     for severity in ORDER {
@@ -22,11 +23,11 @@ pub fn text(verdict: &Verdict, all: bool, only: Option<Address>) -> String {
         let (style, title) = (style(severity), title(severity));
         let _ = writeln!(text, "{style}{title}{style:#}");
         for finding in findings {
-            block(&mut text, &once(finding, &mut told));
+            block(&mut text, &once(finding, &mut told), width);
         }
         text.push('\n');
     }
-    conclusion(&mut text, verdict, all, only);
+    conclusion(&mut text, verdict, all, only, width);
     text
 }
 
@@ -45,8 +46,9 @@ fn once<'a>(finding: &'a Finding, told: &mut bool) -> Cow<'a, Finding> {
 
 /// The indent of the lines of a finding.
 const INDENT: &str = "    ";
-/// The line width of prose; commands are not wrapped.
+/// The line width of prose, and the least one; commands are not wrapped.
 const WIDTH: usize = 100;
+const LEAST_WIDTH: usize = 40;
 
 /// The order of the groups, the worst first.
 const ORDER: [Severity; 5] =
@@ -82,7 +84,7 @@ fn style(severity: Severity) -> Style {
     Style::new().bold().fg_color(Some(color.into()))
 }
 
-fn block(text: &mut String, finding: &Finding) {
+fn block(text: &mut String, finding: &Finding, width: usize) {
     let (style, bold) = (style(finding.severity), Style::new().bold());
     let mark = mark(finding.severity);
     let _ = write!(text, "{style}{mark}{style:#} {bold}{}{bold:#}", finding.check);
@@ -93,19 +95,19 @@ fn block(text: &mut String, finding: &Finding) {
         let _ = write!(text, " {address}");
     }
     text.push_str(": ");
-    prose(text, &finding.read);
+    prose(text, &finding.read, width);
     if finding.severity == Severity::Unseen && finding.remedy.is_none() {
         return;
     }
     text.push_str(INDENT);
-    prose(text, &finding.meaning);
+    prose(text, &finding.meaning, width);
     if let Some(remedy) = &finding.remedy {
-        prescribe(text, remedy);
+        prescribe(text, remedy, width);
     }
 }
 
 /// Prints several lines. Text from the host is escaped: it must not control the terminal.
-fn prose(text: &mut String, words: &str) {
+fn prose(text: &mut String, words: &str, width: usize) {
     let styled = text.lines().last().unwrap_or_default();
     let mut column = anstream::adapter::strip_str(styled).to_string().chars().count();
     let mut first = true;
@@ -114,7 +116,7 @@ fn prose(text: &mut String, words: &str) {
         if length == 0 {
             continue;
         }
-        if !first && column + 1 + length > WIDTH {
+        if !first && column + 1 + length > width {
             text.push('\n');
             text.push_str(INDENT);
             column = INDENT.len();
@@ -129,10 +131,10 @@ fn prose(text: &mut String, words: &str) {
     text.push('\n');
 }
 
-fn prescribe(text: &mut String, remedy: &Remedy) {
+fn prescribe(text: &mut String, remedy: &Remedy, width: usize) {
     let bold = Style::new().bold();
     let _ = write!(text, "{INDENT}{bold}what to do:{bold:#} ");
-    prose(text, &remedy.words);
+    prose(text, &remedy.words, width);
     // Remedies that write files are for the script, not for typing.
     if remedy.commands.iter().any(|command| command.contains("<<'")) {
         text.push_str("        handover doctor --fix-script   # prints the files and commands\n");
@@ -146,13 +148,19 @@ fn prescribe(text: &mut String, remedy: &Remedy) {
     }
 }
 
-fn conclusion(text: &mut String, verdict: &Verdict, all: bool, only: Option<Address>) {
+fn conclusion(
+    text: &mut String,
+    verdict: &Verdict,
+    all: bool,
+    only: Option<Address>,
+    width: usize,
+) {
     let of = |severity| verdict.findings.iter().filter(move |one| one.severity == severity);
     let good = of(Severity::Good).filter(|one| !is_optional(&one.check)).count();
     if good > 0 && !all {
         let checks = if good == 1 { "check" } else { "checks" };
-        let _ =
-            writeln!(text, "{good} {checks} passed (`--all` shows them, and optional programs)");
+        let said = format!("{good} {checks} passed (`--all` shows them, and optional programs)");
+        prose(text, &said, width);
     }
     let worst = verdict.worst();
     let unseen = of(Severity::Unseen).count();
@@ -174,7 +182,8 @@ fn conclusion(text: &mut String, verdict: &Verdict, all: bool, only: Option<Addr
         more => format!("; {more} checks were not possible: see Not checked above"),
     };
     let style = style(worst);
-    let _ = writeln!(text, "{style}Verdict:{style:#} {limit}{said}{read}{unseen}");
+    let _ = write!(text, "{style}Verdict:{style:#} ");
+    prose(text, &format!("{limit}{said}{read}{unseen}"), width);
 }
 
 /// The verdict on one device.
@@ -237,5 +246,38 @@ fn some(addresses: &[Address]) -> String {
     match words.pop() {
         Some(last) if !words.is_empty() => format!("{} and {last}", words.join(", ")),
         last => last.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prose_fits_the_terminal_and_commands_stay_whole() {
+        let words = "a sentence that is longer than a line of a narrow terminal, and goes on for a while, with all its words";
+        let command = "echo a command that is not broken, so that it can be copied from the terminal to a shell";
+        let finding = Finding {
+            check: "iommu".into(),
+            severity: Severity::Impossible,
+            address: None,
+            read: words.into(),
+            meaning: words.into(),
+            remedy: Some(Remedy {
+                words: words.into(),
+                commands: vec![command.into()],
+                reboot: true,
+            }),
+        };
+        let verdict = Verdict { findings: vec![finding], devices: None };
+        for width in [60, 80] {
+            let address = "0000:01:00.0".parse().ok();
+            let text = text(&verdict, false, address, Some(width));
+            let text = anstream::adapter::strip_str(&text).to_string();
+            for line in text.lines().filter(|line| !line.contains(command)) {
+                assert!(line.chars().count() <= width, "{width}: {line}");
+            }
+            assert!(text.contains(command));
+        }
     }
 }

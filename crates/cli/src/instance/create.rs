@@ -209,6 +209,7 @@ impl Create {
         let screen_password =
             self.display_password_file.as_deref().map(password::first_line).transpose()?;
         let display = self.display.map(|(protocol, listen)| Display {
+            enabled: None,
             protocol: Some(protocol),
             video_memory: self.video_memory,
             listen,

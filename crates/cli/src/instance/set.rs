@@ -1,13 +1,16 @@
 //! `handover instance set`.
 
+use std::path::PathBuf;
+
 use api::client::{Client, segment};
-use api::{CreateInstance, Instance as Machine, UpdateInstance};
+use api::{Cpu, CreateInstance, Display, Instance as Machine, UpdateInstance};
 use clap::Args;
 use model::{Code, Refusal};
 
 use super::create::wishes;
 use super::life::Life;
 use super::networks::Networks;
+use super::password;
 use crate::values;
 
 /// Change an instance
@@ -21,6 +24,30 @@ pub struct Set {
     /// Number of virtual CPUs
     #[arg(long, value_parser = values::vcpus)]
     vcpus: Option<u32>,
+    /// Sockets of the virtual CPUs; with --cores and --threads, this also gives their number
+    #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
+    sockets: Option<u32>,
+    /// Cores of each socket
+    #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
+    cores: Option<u32>,
+    /// Threads of each core
+    #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
+    threads: Option<u32>,
+    /// Whether the guest is not told that it runs on KVM: true or false
+    #[arg(long, value_name = "BOOL")]
+    hide_kvm: Option<bool>,
+    /// Host name of the guest; cloud-init sets it at the next start, unless it was changed in the guest
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Screen, as `handover instance create` takes it, in place of the one that it has; or none
+    #[arg(long, value_name = "PROTOCOL[,listen=ADDRESS[:PORT]]", value_parser = values::display)]
+    display: Option<(String, Option<String>)>,
+    /// File with the password of the screen on that address in its first line, - for standard input; one is made by default
+    #[arg(long, value_name = "FILE", requires = "display")]
+    display_password_file: Option<PathBuf>,
+    /// Memory of the screen's graphics adapter, a power of two from 1MB to 512MB; 16MB by default
+    #[arg(long, value_name = "SIZE", requires = "display", value_parser = values::size_text)]
+    video_memory: Option<String>,
     /// Memory, such as 512MB or 4GB (powers of 1024)
     #[arg(long, value_parser = values::size_text)]
     size: Option<String>,
@@ -57,8 +84,28 @@ impl Set {
         let mut cards = CreateInstance::default();
         self.networks.fill(&mut cards)?;
         let devices = wishes(self.devices, &self.gpus);
+        let cpu = Cpu {
+            sockets: self.sockets,
+            cores: self.cores,
+            threads: self.threads,
+            hide_kvm: self.hide_kvm,
+        };
+        let password =
+            self.display_password_file.as_deref().map(password::first_line).transpose()?;
+        let video_memory = self.video_memory;
+        let display = self.display.map(|(protocol, listen)| match protocol.as_str() {
+            "none" => {
+                Display { enabled: Some(false), protocol: None, video_memory, listen, password }
+            }
+            _ => {
+                Display { enabled: None, protocol: Some(protocol), video_memory, listen, password }
+            }
+        });
         let body = UpdateInstance {
             vcpus: self.vcpus,
+            cpu: (cpu != Cpu::default()).then_some(cpu),
+            hostname: self.hostname,
+            display,
             size: self.size,
             firmware: self.firmware,
             tpm: self.tpm,

@@ -8,12 +8,12 @@ mod text;
 
 use clap::Args;
 use model::doctor::{self, Patient, Platform};
-use model::{Address, Assembly, Holder, Host, Inventory, Refusal};
+use model::{Address, Assembly, Holder, Host, Id, Inventory, Refusal};
 
 use crate::failure::{Done, Failure};
 use crate::own_state::OwnStateDir;
 use crate::source::Source;
-use crate::{Json, output};
+use crate::{Json, output, terminal};
 use sheet::Sheet;
 
 /// Show everything about one device: location, users, assembly, obstacles
@@ -32,6 +32,9 @@ pub struct Show {
     #[command(flatten)]
     output: Json,
 }
+
+/// NVIDIA's vendor id.
+const NVIDIA: Id = Id(0x10de);
 
 /// What was read of the host.
 struct Seen {
@@ -58,7 +61,7 @@ impl Show {
         if self.output.json {
             return output::json(&sheet);
         }
-        output::text(&text::render(&sheet))
+        output::text(&text::render(&sheet, terminal::width()))
     }
 
     fn read(&self) -> Result<Seen, Refusal> {
@@ -70,6 +73,14 @@ impl Show {
         if let Some(function) = listing.function(address) {
             wanted
                 .extend(function.path.iter().filter(|bridge| listing.function(**bridge).is_some()));
+        }
+        if let Some(function) = listing.function(address).filter(|one| one.vendor == NVIDIA)
+            && let Some(parent) = function.physical_function
+        {
+            // They list the names of the types of vGPUs.
+            let siblings = listing.functions.values();
+            let siblings = siblings.filter(|one| one.physical_function == Some(parent));
+            wanted.extend(siblings.map(|one| one.address));
         }
         if let Some(assembly) = Assembly::of(&listing, address) {
             wanted.extend(assembly.taken().map(|member| member.address));

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use model::doctor::Finding;
+use model::vgpu::own_name;
 use model::{
-    Address, Assembly, Code, Function, Group, Holder, Inventory, Kind, Link, NumaNode, OwnState,
-    PortType, Refusal, ResetDomain,
+    Address, Assembly, Code, Function, Group, Holder, Inventory, Kind, Link, Mechanism, NumaNode,
+    OwnState, PortType, Refusal, ResetDomain,
 };
 use serde::Serialize;
 
@@ -37,6 +38,9 @@ pub struct Sheet<'a> {
     pub obstacles: Vec<Refusal>,
     /// The name of the registered device.
     pub registered_name: Option<String>,
+    /// The profile of the vGPU that it is, by the name that requests take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vgpu_profile: Option<String>,
     /// Firmware framebuffers on the BARs of its assembly.
     pub framebuffers: Vec<Finding>,
 }
@@ -101,9 +105,26 @@ impl<'a> Sheet<'a> {
             holders: holders.iter().filter(|holder| lost.contains(&holder.address)).collect(),
             obstacles,
             registered_name: own.names.get(&function.address).cloned(),
+            vgpu_profile: vgpu_profile(inventory, function, own),
             framebuffers: Vec::new(),
         }
     }
+}
+
+/// The name of the type that a vGPU has: its own driver lists only types that it could become, so the name is that of a claim, or of
+/// another virtual function of the same GPU.
+fn vgpu_profile(inventory: &Inventory, function: &Function, own: &OwnState) -> Option<String> {
+    let current = function.vgpu()?.current?;
+    let parts = own.claims.iter().flat_map(|existing| &existing.claim.parts);
+    let claimed = parts.filter_map(|part| part.partition.as_ref()).find_map(|one| match &one.how {
+        Mechanism::Vgpu { type_id, name, .. } if *type_id == current => Some(name.as_str()),
+        _ => None,
+    });
+    let siblings = inventory.functions.values();
+    let siblings = siblings.filter(|other| other.physical_function == function.physical_function);
+    let mut types = siblings.filter_map(Function::vgpu).flat_map(|vgpu| &vgpu.creatable);
+    let listed = || types.find(|kind| kind.id == current).map(|kind| kind.name.as_str());
+    claimed.or_else(listed).map(|name| own_name(name).to_owned())
 }
 
 impl<'a> Bridge<'a> {

@@ -91,7 +91,7 @@ fn rich_detail(link: Link) -> Detail {
 fn shown(inventory: &Inventory, address: &str, holders: &[Holder]) -> String {
     let sheet =
         Sheet::of(inventory, &inventory.functions[&at(address)], holders, &OwnState::default());
-    anstream::adapter::strip_str(&text::render(&sheet)).to_string()
+    anstream::adapter::strip_str(&text::render(&sheet, None)).to_string()
 }
 
 #[test]
@@ -141,12 +141,8 @@ fn long_lists_are_cut_and_strange_texts_are_harmless() {
     gpu.driver = Some("\u{1b}[2Jevil".into());
     let text = shown(&inventory, "01:00.0", &[]);
     assert!(text.contains("and 184 more") && !text.contains('\u{1b}'), "{text}");
-    let raw = text::render(&Sheet::of(
-        &inventory,
-        &inventory.functions[&at("01:00.0")],
-        &[],
-        &OwnState::default(),
-    ));
+    let (own, function) = (OwnState::default(), &inventory.functions[&at("01:00.0")]);
+    let raw = text::render(&Sheet::of(&inventory, function, &[], &own), None);
     assert!(!raw.contains("\u{1b}[2J"));
 }
 
@@ -163,9 +159,56 @@ proptest! {
     fn no_inventory_makes_a_sheet_panic(inventory in crate::any_inventory::inventory()) {
         for function in inventory.functions.values() {
             let sheet = Sheet::of(&inventory, function, &[], &OwnState::default());
-            text::render(&sheet);
+            text::render(&sheet, Some(80));
             serde_json::to_string(&sheet).unwrap();
             prop_assert!(find::find(&inventory, &function.address.to_string()).is_ok());
         }
+    }
+}
+
+#[test]
+fn a_vgpu_is_shown_with_the_name_of_its_profile() {
+    let mut inventory = rich();
+    let (gpu, vf, other) = (at("01:00.0"), at("01:00.4"), at("01:00.5"));
+    let kind = |id, name: &str| VgpuType { id, name: name.into() };
+    for (address, current, creatable) in [
+        (vf, Some(1158), Vec::new()),
+        (other, None, vec![kind(1155, "NVIDIA L40S-1Q"), kind(1158, "NVIDIA L40S-4Q")]),
+    ] {
+        let mut function = inventory.functions[&gpu].clone();
+        function.address = address;
+        function.physical_function = Some(gpu);
+        let vgpu = Some(VgpuTypes { current, creatable });
+        function.detail = Some(Box::new(Detail { vgpu, ..Detail::default() }));
+        inventory.functions.insert(address, function);
+    }
+    let show = |inventory: &Inventory| {
+        let own = OwnState::default();
+        let function = inventory.function(vf).unwrap();
+        text::render(&Sheet::of(inventory, function, &[], &own), None)
+    };
+    assert!(show(&inventory).contains("L40S-4Q  (1158)"), "{}", show(&inventory));
+    inventory.functions.remove(&other);
+    assert!(show(&inventory).contains("type 1158"), "its name is not known");
+}
+
+#[test]
+fn a_narrow_terminal_breaks_lines_between_words() {
+    let inventory = rich();
+    let own = OwnState::default();
+    let holders = Vec::new();
+    let function = inventory.function(at("01:00.0")).unwrap();
+    let sheet = Sheet::of(&inventory, function, &holders, &own);
+    let shown = |width| anstream::adapter::strip_str(&text::render(&sheet, width)).to_string();
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    for width in [60, 80] {
+        let text = shown(Some(width));
+        let long: Vec<&str> = text
+            .lines()
+            .filter(|line| line.chars().count() > width)
+            .filter(|line| line.split_whitespace().count() > 1)
+            .collect();
+        assert!(long.is_empty(), "{width}: {long:#?}");
+        assert_eq!(words(&text), words(&shown(None)));
     }
 }

@@ -12,15 +12,20 @@ use model::{Bar, Function, HolderKind, MdevType, PortType, ResetReach, Role};
 
 use super::sheet::{Bridge, Sheet};
 use crate::terminal::several_lines;
+use crate::wrap::paragraph;
 
 /// At most this many values of a list are shown.
 const SHOWN: usize = 16;
 
-/// The sheet as text.
-pub fn render(sheet: &Sheet<'_>) -> String {
+/// Where the values of labels begin.
+const VALUES: usize = 20;
+
+/// The sheet as text, in lines of this width; words that are longer stay whole, so that they can be copied.
+pub fn render(sheet: &Sheet<'_>, width: Option<usize>) -> String {
     let function = sheet.function;
     let bold = Style::new().bold();
-    let mut text = format!("{bold}{}  {}{bold:#}\n", function.address, escaped(&sheet.name));
+    let title = format!("{}  {}", function.address, escaped(&sheet.name));
+    let mut text = format!("{bold}{}{bold:#}\n", paragraph(&title, 0, 4, width));
     let sections = [
         identity(sheet),
         place(sheet),
@@ -29,15 +34,34 @@ pub fn render(sheet: &Sheet<'_>) -> String {
         reset(sheet),
         power(function),
         memory(function),
-        partitions(function),
+        partitions(sheet),
         programs(sheet),
     ];
     for section in sections {
-        section.write(&mut text);
+        section.write(&mut text, width);
     }
-    verdict(sheet, &mut text);
-    notes(function, &mut text);
+    let mut last = String::new();
+    verdict(sheet, &mut last);
+    notes(function, &mut last);
+    for line in last.lines() {
+        let indent = line.chars().take_while(|letter| *letter == ' ' || *letter == '-').count();
+        let _ = writeln!(text, "{}", fitted(line, indent, width));
+    }
     text
+}
+
+/// A line that begins with `indent` characters, in lines of this width that begin at the same place.
+fn fitted(line: &str, indent: usize, width: Option<usize>) -> String {
+    let (start, words) = line.split_at_checked(indent).unwrap_or(("", line));
+    let visible = anstream::adapter::strip_str(line).to_string().chars().count();
+    let fits = width.is_none_or(|width| visible <= width);
+    // In a very narrow terminal the indent takes at most half of it.
+    let further = width.map_or(indent, |width| indent.min(width / 2));
+    if fits {
+        line.to_owned()
+    } else {
+        format!("{start}{}", paragraph(words, indent, further, width))
+    }
 }
 
 /// A heading, and labelled lines below it. Labels without a value are omitted.
@@ -76,14 +100,15 @@ impl Section {
         self
     }
 
-    fn write(&self, text: &mut String) {
+    fn write(&self, text: &mut String, width: Option<usize>) {
         if self.lines.is_empty() {
             return;
         }
         let bold = Style::new().bold();
         let _ = writeln!(text, "\n{bold}{}{bold:#}", self.title);
         for (label, value) in &self.lines {
-            let _ = writeln!(text, "  {label:<18}{value}");
+            let line = format!("  {label:<18}{value}");
+            let _ = writeln!(text, "{}", fitted(&line, VALUES, width));
         }
     }
 }
@@ -258,7 +283,8 @@ fn bar(bar: &Bar) -> String {
     format!("{name}: {}, {kind}{prefetchable}{place}", bytes(bar.size))
 }
 
-fn partitions(function: &Function) -> Section {
+fn partitions(sheet: &Sheet<'_>) -> Section {
+    let function = sheet.function;
     let detail = function.detail.as_deref();
     let vfs = function.sriov.as_ref().map(|sriov| {
         let probed = match sriov.autoprobe {
@@ -283,7 +309,10 @@ fn partitions(function: &Function) -> Section {
     });
     let vgpu = detail.and_then(|detail| detail.vgpu.as_ref());
     let current = vgpu.map(|vgpu| match vgpu.current {
-        Some(current) => format!("type {current}"),
+        Some(current) => match &sheet.vgpu_profile {
+            Some(name) => format!("{name}  ({current})"),
+            None => format!("type {current}"),
+        },
         None => "none yet".to_owned(),
     });
     let creatable = vgpu.map_or(&[][..], |vgpu| &vgpu.creatable);

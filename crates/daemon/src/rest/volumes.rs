@@ -6,6 +6,7 @@ use api::{
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use engine::Cancel;
 use service::{instances, volumes};
 
 use super::body::JsonBody;
@@ -21,7 +22,10 @@ pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Vol
     face.ask(move |engine| volumes::list(engine, &tags)).await.map(Json)
 }
 
-/// Create an empty volume
+/// Create a volume: empty, or with the content of an image's disk
+///
+/// The volume is complete when this is answered. Making it from an image is cancelled when the volume is deleted meanwhile, or the client
+/// disconnects.
 #[utoipa::path(post, path = "/volumes", tag = "volumes", request_body = CreateVolume,
     responses((status = 201, body = Volume), (status = "default", body = ErrorBody)))]
 pub async fn create(
@@ -29,13 +33,16 @@ pub async fn create(
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Volume>), Problem> {
     let (wanted, unknown): (CreateVolume, _) = body.read_noting()?;
-    let volume = face.ask(move |engine| volumes::create(engine, wanted, &unknown)).await?;
+    let gone = CancelOnDrop(Cancel::default());
+    let cancel = gone.0.clone();
+    let volume = face.ask(move |engine| volumes::create(engine, wanted, &unknown, &cancel)).await?;
     Ok((StatusCode::CREATED, Json(volume)))
 }
 
 /// Create a volume with an ext4 file system that has the files of an archive (`.tar.gz`)
 ///
-/// It may have files, directories and links; owners, modes and times are kept. The volume is complete when this is answered.
+/// It may have files, directories and links; owners, modes and times are kept. The volume is complete when this is answered. It is
+/// cancelled when the volume is deleted meanwhile, or the client disconnects.
 #[utoipa::path(post, path = "/volumes/from-archive", tag = "volumes",
     params(("name" = schema::VolumeName, Query, description = "name of the volume"),
         ("size_gb" = u64, Query, minimum = 1, maximum = 16384, description = "size in gigabytes (1024³ bytes), which the files must fit into"),
@@ -61,10 +68,22 @@ pub async fn create_from_archive(
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     let archive = upload::archive(&face, request.into_body(), length).await?;
+    // A client that has gone does not learn of the volume.
+    let gone = CancelOnDrop(Cancel::default());
+    let cancel = gone.0.clone();
     let volume = face
-        .ask(move |engine| volumes::create_from_archive(engine, wanted, archive.open()?))
+        .ask(move |engine| volumes::create_from_archive(engine, wanted, archive.open()?, &cancel))
         .await?;
     Ok((StatusCode::CREATED, Json(volume)))
+}
+
+/// Cancels what a request asked for when the request ends.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
 }
 
 /// Make a volume larger; the instances that have it must be stopped
@@ -88,7 +107,7 @@ pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Volume
     face.ask(move |engine| volumes::show(engine, &key)).await.map(Json)
 }
 
-/// Delete a volume that no instance has, and its data
+/// Delete a volume that no instance has, and its data; one that is being made is cancelled
 #[utoipa::path(delete, path = "/volumes/{key}", tag = "volumes",
     params(("key" = String, Path, description = "id or name")),
     responses((status = 204), (status = "default", body = ErrorBody)))]

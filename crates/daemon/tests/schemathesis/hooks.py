@@ -91,6 +91,8 @@ def before_call(context, case, kwargs):
             arrange_image(case.body, case.method)
         if case.operation.path == "/instances":
             arrange_boot(case.body)
+        if case.operation.path == "/volumes" and type(case.body.get("image")) is str:
+            arrange_content(case.body)
 
 
 def arrange_image(body, method):
@@ -106,6 +108,12 @@ def arrange_image(body, method):
         del body["size"]
     if method == "PATCH" and body.get("shrink", False) is False and body.get("size") == "1MB":
         body["shrink"] = True
+
+
+def arrange_content(body):
+    """The image of a volume is there."""
+    if body["image"][:1].isalnum() and ".." not in body["image"]:
+        body["image"] = "debian"
 
 
 def arrange_network(body):
@@ -151,10 +159,12 @@ def arrange_card(card):
 
 
 def arrange_display(body):
-    """Only a screen on an address has a password; VNC's is short."""
+    """Only a screen on an address has a password; VNC's is short. No screen has nothing else."""
     display = body.get("display")
     if not isinstance(display, dict):
         return
+    if display.get("enabled") is False and len(display) > 1:
+        display["enabled"] = True
     password = display.get("password")
     if type(password) is not str or not re.fullmatch("[!-~]{1,60}", password):
         return

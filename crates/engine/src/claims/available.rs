@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::Claims;
 
 impl Claims {
-    /// Refuses a claim if one of its devices is now claimed by another or needs manual attention. Claims that are `leaving` do not
-    /// count.
+    /// Refuses a claim if one of its devices is now claimed by another or needs manual attention, or if an instance has
+    /// its disk as a block device. Claims that are `leaving` do not count.
     pub(crate) fn expect_available(&self, claim: &Claim, leaving: &[Uuid]) -> Result<(), Refusal> {
         self.expect_healthy(&claim.taken().collect::<Vec<_>>())?;
+        self.expect_no_blocks(claim)?;
         self.vf_counts.expect_no_change(claim)?;
         let others = self.existing_claims()?;
         let mut others = others

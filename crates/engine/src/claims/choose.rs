@@ -35,6 +35,30 @@ pub struct HostState {
     pub holders: Vec<Holder>,
 }
 
+/// The claims that the one who asks has already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Own<'a> {
+    /// The instance that asks.
+    pub instance: Option<Uuid>,
+    /// Those of its claims that it will have no longer.
+    pub leaving: &'a [Uuid],
+}
+
+impl Own<'_> {
+    /// Takes those that are leaving from all claims; those that stay are said to be its own.
+    fn leave(&self, claims: &mut Vec<ExistingClaim>) {
+        claims.retain(|claim| !self.leaving.contains(&claim.claim.id));
+        let Some(owner) = self.instance.map(Owner::instance) else { return };
+        for claim in claims.iter_mut().filter(|claim| claim.claim.owner == owner) {
+            claim.why = Refusal::new(
+                Code::InUse,
+                "is a device of this instance already",
+                "name each device once, or request fewer; `handover ls` lists what this host has",
+            );
+        }
+    }
+}
+
 impl Claims {
     /// New claims of an instance: one per device or partition, in the order of `wants`. Those of registered devices name
     /// the registration. With the hardware that the choice was based on. The instance's claims that are `leaving` do not count.
@@ -50,8 +74,13 @@ impl Claims {
         expect_few(wants)?;
         let id = Uuid::new_v4();
         let options = Options { by_name_only: true, ..Options::default() };
-        let (chosen, HostState { inventory, .. }) =
-            self.choose(id, wants, options, Consent::NONE, leaving)?;
+        let (chosen, HostState { inventory, .. }) = self.choose(
+            id,
+            wants,
+            options,
+            Consent::NONE,
+            Own { instance: Some(instance), leaving },
+        )?;
         let registered = self.store.read(StoredDevice::all)?;
         // The chosen devices of each want follow one another.
         let each = wants.iter().flat_map(|want| (0..want.count).map(move |_| want));
@@ -76,14 +105,14 @@ impl Claims {
     }
 
     /// Chooses what `wants` asks for among devices that are not claimed, marked or in use. Users that the
-    /// request consents to do not count, nor do claims that are `leaving`.
+    /// request consents to do not count, nor do claims of its own that are leaving.
     pub(crate) fn choose(
         &self,
         id: Uuid,
         wants: &[Want],
         options: Options,
         consent: Consent,
-        leaving: &[Uuid],
+        own: Own<'_>,
     ) -> Result<(Vec<Chosen>, HostState), Refusal> {
         let names = self.registered()?;
         expect_known(wants, &names)?;
@@ -97,8 +126,9 @@ impl Claims {
             self.hardware.host.offers(&mut inventory, &detailed);
         }
         let mut claims = self.existing_claims()?;
-        claims.retain(|claim| !leaving.contains(&claim.claim.id));
-        let mut barred = self.unhealthy()?;
+        own.leave(&mut claims);
+        let mut barred = self.under_blocks()?;
+        barred.extend(self.unhealthy()?);
         let mut examined = BTreeSet::new();
         // Marks and users are read only for the functions that would be taken: finding users scans all processes.
         loop {

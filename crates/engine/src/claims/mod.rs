@@ -2,6 +2,7 @@
 //! owner.
 
 mod available;
+mod blocks;
 pub(crate) mod choose;
 mod differences;
 mod evict;

@@ -67,8 +67,8 @@ impl Claims {
     }
 
     /// Restores the devices of a claim that its stopped instance is to lose: the claim is only reserved then. The caller has
-    /// the instance's turn.
-    pub(crate) fn give_up(&self, claim: &StoredClaim) -> Result<(), Refusal> {
+    /// the instance's turn. Returns notes, such as what another tool changed and so was left alone.
+    pub(crate) fn give_up(&self, claim: &StoredClaim) -> Result<Vec<String>, Refusal> {
         if claim.claim.state == ClaimState::Wedged {
             let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
             let reason = format!("{head} could not be restored earlier");
@@ -76,11 +76,11 @@ impl Claims {
             return Err(refusals::not_restored_earlier(&claim.claim, &health, &reason));
         }
         if self.has_nothing_to_restore(claim)? {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.expect_unused(claim)?;
         let operation = self.begin(OperationKind::Unprepare, claim.claim.id)?;
-        self.finish_unprepare(&operation, self.journal.worker_wait()).map(drop)
+        self.finish_unprepare(&operation, self.journal.worker_wait())
     }
 
     /// Whether there is nothing to restore: the claim is only reserved, and no change of it outlasted an earlier boot.

@@ -5,7 +5,7 @@ use model::plan::Plan;
 use model::{Claim, ClaimState, Code, Observed, Refusal};
 use uuid::Uuid;
 
-use super::choose::{HostState, Terms, expect_few};
+use super::choose::{HostState, Own, Terms, expect_few};
 use super::{Access, Claims};
 use crate::consent::Consent;
 use crate::lock::lock;
@@ -136,7 +136,7 @@ impl Claims {
         self.expect_boot_list(request.at_boot)?;
         let consent = Consent::options(request.evict, request.force_network);
         let (mut chosen, state) =
-            self.choose(id, &request.wants, request.options(), consent, &[])?;
+            self.choose(id, &request.wants, request.options(), consent, Own::default())?;
         if request.define {
             define(&mut chosen)?;
         }

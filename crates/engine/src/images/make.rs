@@ -1,6 +1,7 @@
 //! Images that are made from nothing or from other images, and their sizes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use image::{Cancel, Recipe};
 use jiff::Timestamp;
@@ -8,7 +9,9 @@ use model::{Code, DiskFormat, Refusal, check_image_name, format_size, shown};
 use uuid::Uuid;
 
 use super::Images;
+use super::running::{Import, What};
 use crate::lock::lock;
+use crate::refusals;
 use crate::store::{Durability, StoredImage, StoredInstance};
 use crate::{Image, ImageDisk, ImageStatus, MadeOf, MakeImage};
 
@@ -18,6 +21,17 @@ const MOST: u64 = 16 << 40;
 
 /// What the size of a disk is a multiple of.
 const SECTOR: u64 = 512;
+
+/// The disk of an image that is read for a volume.
+pub struct Reading {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: DiskFormat,
+    /// Its size as a guest sees it, in bytes.
+    pub size: u64,
+    _reads: Import,
+}
 
 impl Images {
     /// Records an image and makes it in the background.
@@ -44,12 +58,14 @@ impl Images {
                 has_kernel: false,
                 cmdline: None,
                 error: None,
+                error_code: None,
                 created_at: Timestamp::now(),
                 tags: request.tags,
             },
         };
         // Before the other image can be removed: a removal sees that it is read.
-        let import = self.running.begin(stored.id, reads.as_ref().map(|other| other.id));
+        let what = What::Image(stored.image.name.clone());
+        let import = self.running.begin(stored.id, what, reads.as_ref().map(|other| other.id));
         if let Some(other) = &reads {
             let _allocation = lock(&self.journal.allocation);
             self.readable(&other.image.name)?;
@@ -153,22 +169,44 @@ impl Images {
     /// Checks that no other image is made from this one, or is a layer over it.
     pub(super) fn expect_unread(&self, stored: &StoredImage) -> Result<(), Refusal> {
         let all = self.store.read(StoredImage::all)?;
-        let name =
-            |id: Uuid| all.iter().find(|other| other.id == id).map(|other| &other.image.name);
         let layer = all.iter().find(|other| {
             other.base == Some(stored.id) && other.image.status != ImageStatus::Failed
         });
-        let reader = self.running.reader(stored.id).and_then(name);
-        let (user, how) = match (layer, reader) {
-            (Some(layer), _) => (&layer.image.name, "is a layer over"),
-            (None, Some(reader)) => (reader, "is being made from"),
+        let (user, how, remedy) = match (layer, self.running.reader(stored.id)) {
+            (Some(layer), _) => {
+                let name = &layer.image.name;
+                (format!("image {name:?}"), "is a layer over", format!("image rm {name}"))
+            }
+            (None, Some(What::Image(name))) => {
+                (format!("image {name:?}"), "is being made from", format!("image rm {name}"))
+            }
+            (None, Some(What::Volume(name))) => {
+                (format!("volume {name:?}"), "is being made from", format!("volume rm {name}"))
+            }
             (None, None) => return Ok(()),
         };
         Err(Refusal::new(
             Code::InUse,
-            format!("the image {user:?} {how} the image {:?}", stored.image.name),
-            format!("run `handover image rm {user}` first"),
+            format!("the {user} {how} the image {:?}", stored.image.name),
+            format!("run `handover {remedy}` first"),
         ))
+    }
+
+    /// The disk of an image that a volume is made from, which stays until the returned value is dropped: its path, format and size.
+    pub(crate) fn for_volume(
+        &self,
+        id: Uuid,
+        volume: &str,
+        image: &str,
+    ) -> Result<Reading, Refusal> {
+        let (stored, format, size) = self.readable(image)?;
+        let reads = self.running.begin(id, What::Volume(volume.to_owned()), Some(stored.id));
+        let _allocation = lock(&self.journal.allocation);
+        let (again, ..) = self.readable(image)?;
+        if again.id != stored.id {
+            return Err(refusals::no_such("image", image, "handover image list"));
+        }
+        Ok(Reading { path: self.files.paths(stored.id).disk, format, size, _reads: reads })
     }
 
     fn expect_no_instance(&self, stored: &StoredImage) -> Result<(), Refusal> {
@@ -230,7 +268,7 @@ fn checked(size: u64) -> Result<u64, Refusal> {
     }
     Err(Refusal::new(
         Code::InvalidSize,
-        format!("a disk cannot have {}", shown::bytes(size)),
+        format!("a disk cannot have {}", format_size(size)),
         format!("ask for {} to {}", format_size(LEAST), format_size(MOST)),
     ))
 }

@@ -19,7 +19,7 @@ use crate::refusals;
 use crate::store::{Durability, Store, StoredImage, StoredInstance};
 use crate::tags::has_tags;
 use crate::{Config, Image, ImageSource, ImageStatus, ImportImage};
-use running::{Import, Running};
+use running::{Import, Running, What};
 
 /// How long removing an image waits for its import to end: the kernel may still be writing the import's data.
 const ENDING: Duration = Duration::from_secs(10);
@@ -77,7 +77,9 @@ impl Images {
             StoredImage::all(tx)
         })?;
         self.settle(&known);
-        let known = known.into_iter().map(|stored| stored.id).collect();
+        // One that was complete just before the crash, and is not recorded as such, has failed: its files go.
+        let ready = known.iter().filter(|stored| stored.image.status == ImageStatus::Ready);
+        let known = ready.map(|stored| stored.id).collect();
         Ok(self.files.sweep(&known).err().map(|error| error.to_string()))
     }
 
@@ -137,12 +139,13 @@ impl Images {
                 has_kernel: request.kernel.is_some(),
                 cmdline: request.cmdline,
                 error: None,
+                error_code: None,
                 created_at: Timestamp::now(),
                 tags: request.tags,
             },
         };
         // Before the image can be found, so that its removal always ends the import.
-        let import = self.running.begin(stored.id, None);
+        let import = self.running.begin(stored.id, What::Image(stored.image.name.clone()), None);
         self.accept(&stored)?;
         let parts = Parts {
             disk: request.disk.map(|(from, format)| (source(from), format)),
@@ -221,6 +224,7 @@ impl Images {
                 let refusal = Refusal::from(error);
                 stored.image.status = ImageStatus::Failed;
                 stored.image.error = Some(format!("{}; {}", refusal.message, refusal.remedy));
+                stored.image.error_code = Some(refusal.code);
             }
         }
         let _allocation = lock(&self.journal.allocation);

@@ -21,6 +21,17 @@ struct Begun {
     cancel: Cancel,
     /// The image that it reads.
     reads: Option<Uuid>,
+    /// What is made.
+    what: What,
+}
+
+/// What is made from an image.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// The image of this name.
+    Image(String),
+    /// The volume of this name.
+    Volume(String),
 }
 
 /// A running import; it has ended when this is dropped.
@@ -31,10 +42,10 @@ pub struct Import {
 }
 
 impl Running {
-    /// Begins the import of an image, which may read another image.
-    pub fn begin(self: &Arc<Self>, id: Uuid, reads: Option<Uuid>) -> Import {
+    /// Begins to make what has this id, which may read an image.
+    pub fn begin(self: &Arc<Self>, id: Uuid, what: What, reads: Option<Uuid>) -> Import {
         let cancel = Cancel::default();
-        lock(&self.imports).insert(id, Begun { cancel: cancel.clone(), reads });
+        lock(&self.imports).insert(id, Begun { cancel: cancel.clone(), reads, what });
         Import { id, cancel, running: self.clone() }
     }
 
@@ -45,10 +56,10 @@ impl Running {
         }
     }
 
-    /// The image whose import reads this one.
-    pub fn reader(&self, id: Uuid) -> Option<Uuid> {
+    /// What is made from this image.
+    pub fn reader(&self, id: Uuid) -> Option<What> {
         let imports = lock(&self.imports);
-        imports.iter().find(|(_, begun)| begun.reads == Some(id)).map(|(reader, _)| *reader)
+        imports.values().find(|begun| begun.reads == Some(id)).map(|begun| begun.what.clone())
     }
 
     /// Waits until no import of this image is running; returns whether that is so.

@@ -9,7 +9,7 @@ use model::{
 
 use super::Instances;
 use crate::refusals;
-use crate::store::StoredInstance;
+use crate::store::{StoredClaim, StoredInstance};
 use crate::{DiskWish, Instance};
 
 /// A block device that a machine is to get.
@@ -73,7 +73,9 @@ impl Instances {
         if !data.is_empty() && !allow_data {
             return Err(block_has_data(&device, &data));
         }
-        Ok(WantedBlock { block: HostBlock { path: device.path, allow_data }, is_blank })
+        let BlockDevice { path, identity, functions, .. } = device;
+        let block = HostBlock { path, allow_data, identity: Some(identity), functions };
+        Ok(WantedBlock { block, is_blank })
     }
 
     /// What is on a block device, if it is not in use.
@@ -89,18 +91,29 @@ impl Instances {
     /// The device of a disk, for the launcher, which opens it exclusively. It must be there, and unused.
     pub(super) fn block_file(
         &self,
+        instance: &Instance,
         disk: &GuestDisk,
         block: &HostBlock,
     ) -> Result<DiskFile, Refusal> {
-        let device = self.recorded_block(&block.path)?;
+        let device = self.recorded_block(&block.path).or_else(|refusal| {
+            // A claim of its drive is why there is none.
+            self.claims.expect_unclaimed(&block.path, &block.functions, &[])?;
+            Err(refusal)
+        })?;
+        expect_same(instance, block, &device)?;
         self.unused(&device)?;
         let BlockDevice { path, number, sector, .. } = device;
         let block = Some(BlockFile { number, sector });
         Ok(DiskFile { disk: disk.clone(), path, format: DiskFormat::Raw, block })
     }
 
-    /// Checks that no other instance has a block device of this one, or a part of it. Call it under the allocation lock.
-    pub(super) fn expect_free_blocks(&self, instance: &Instance) -> Result<(), Refusal> {
+    /// Checks that no other instance has a block device of this one, or a part of it, and that no claim has its drive, also none
+    /// of the instance's `new` ones. Call it under the allocation lock.
+    pub(super) fn expect_free_blocks(
+        &self,
+        instance: &Instance,
+        new: &[StoredClaim],
+    ) -> Result<(), Refusal> {
         let own: Vec<&HostBlock> =
             instance.options.disks.iter().filter_map(GuestDisk::block).collect();
         if own.is_empty() {
@@ -108,6 +121,9 @@ impl Instances {
         }
         let own: Vec<BlockDevice> =
             own.iter().map(|block| self.recorded_block(&block.path)).collect::<Result<_, _>>()?;
+        for device in &own {
+            self.claims.expect_unclaimed(&device.path, &device.functions, new)?;
+        }
         for row in self.store.read(StoredInstance::all)? {
             if row.instance.id == instance.id {
                 continue;
@@ -126,6 +142,30 @@ impl Instances {
         }
         Ok(())
     }
+}
+
+/// Checks that the name leads to the device that the instance was given.
+fn expect_same(
+    instance: &Instance,
+    block: &HostBlock,
+    device: &BlockDevice,
+) -> Result<(), Refusal> {
+    let Some(before) = block.identity.as_ref().filter(|before| !before.is_same(&device.identity))
+    else {
+        return Ok(());
+    };
+    let (name, path) = (&instance.name, block.path.display());
+    Err(Refusal::new(
+        Code::FingerprintChanged,
+        format!(
+            "{path} is not the device that the instance {name:?} was given: that was {before}, and this is {} ({})",
+            device.identity, device.name
+        ),
+        format!(
+            "connect the earlier device, or give it by a name that stays (`ls /dev/disk/by-id`); if the new one is meant: \
+             `handover instance detach {name} {path}`, then `handover instance attach {name} --block {path}`"
+        ),
+    ))
 }
 
 /// Whether a disk is the block device of this name.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::choose::Want;
-use model::{Code, Inventory, Life, MachineOptions, Refusal, check_instance_name};
+use model::{Code, Inventory, Life, MachineOptions, Refusal, Topology, check_instance_name};
 use uuid::Uuid;
 
 use super::options::WantedOptions;
@@ -257,7 +257,7 @@ impl Instances {
         self.reserve_network(&mut row.instance)?;
         self.reserve_screen(&mut row.instance)?;
         self.volumes.expect_free(&row.instance, new_volumes)?;
-        self.expect_free_blocks(&row.instance)?;
+        self.expect_free_blocks(&row.instance, claims)?;
         let id = row.instance.id;
         let operation = self.journal.open_operation(OperationKind::Create, id, |tx| {
             row.insert(tx)?;
@@ -331,8 +331,16 @@ pub(super) fn gpu(claims: &[StoredClaim]) -> Option<InstanceGpu> {
 
 /// The number of processors: as asked, or as the topology says.
 fn vcpus(request: &CreateInstance) -> Result<u32, Refusal> {
-    match (request.vcpus, request.cpu.topology) {
-        (asked, None) => Ok(asked.unwrap_or(DEFAULT_VCPUS)),
+    Ok(arranged(request.vcpus, request.cpu.topology)?.unwrap_or(DEFAULT_VCPUS))
+}
+
+/// The same; `None` if neither is given.
+pub(super) fn arranged(
+    asked: Option<u32>,
+    topology: Option<Topology>,
+) -> Result<Option<u32>, Refusal> {
+    match (asked, topology) {
+        (asked, None) => Ok(asked),
         (Some(asked), Some(topology)) if topology.vcpus() != asked => Err(Refusal::new(
             Code::InvalidRequest,
             format!(
@@ -344,7 +352,7 @@ fn vcpus(request: &CreateInstance) -> Result<u32, Refusal> {
             ),
             "leave the number out, or correct it",
         )),
-        (_, Some(topology)) => Ok(topology.vcpus()),
+        (_, Some(topology)) => Ok(Some(topology.vcpus())),
     }
 }
 

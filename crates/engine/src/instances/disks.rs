@@ -175,7 +175,7 @@ impl Instances {
     pub(super) fn disk_files(&self, row: &StoredInstance) -> Result<Vec<DiskFile>, Refusal> {
         let file = |disk: &GuestDisk| -> Result<DiskFile, Refusal> {
             let (path, format) = match &disk.content {
-                DiskContent::Block(block) => return self.block_file(disk, block),
+                DiskContent::Block(block) => return self.block_file(&row.instance, disk, block),
                 DiskContent::Cdrom(id) => (self.images.paths(*id).disk, DiskFormat::Raw),
                 DiskContent::Volume(id) => {
                     let id = *id;
@@ -218,7 +218,7 @@ impl Instances {
         let _allocation = lock(&self.journal.allocation);
         row.instance.options.disks = planned.disks;
         self.volumes.expect_free(&row.instance, &planned.new)?;
-        self.expect_free_blocks(&row.instance)?;
+        self.expect_free_blocks(&row.instance, &[])?;
         self.store.write(Durability::Power, |tx| {
             planned.new.iter().try_for_each(|volume| volume.insert(tx))?;
             row.update_settings(tx)

@@ -90,6 +90,20 @@ pub fn seed(
     }))
 }
 
+/// Changes the host name of a seed. cloud-init sets it at the next start, unless it was changed in the guest.
+pub fn rename(seed: &mut Seed, hostname: &str) -> Result<(), Refusal> {
+    check_hostname(hostname)?;
+    let mut meta_data: serde_json::Map<String, Value> = serde_json::from_str(&seed.meta_data)
+        .map_err(|error| {
+            let message = format!("the recorded seed is not readable: {error}");
+            Refusal::new(Code::Internal, message, "create the instance again")
+        })?;
+    meta_data.insert("local-hostname".into(), json!(hostname));
+    seed.meta_data = format!("{:#}\n", Value::Object(meta_data));
+    hostname.clone_into(&mut seed.hostname);
+    Ok(())
+}
+
 /// What Handover sets: root may log in with the keys too, because the name of an image's usual user is not known here; the
 /// host key is the one that `handover instance ssh` expects; disks are mounted. A password is a hash, for the console and the
 /// screen only.

@@ -75,6 +75,7 @@ impl Instances {
         let usual = if has_kernel { Firmware::Bios } else { Firmware::Uefi };
         let options = MachineOptions {
             firmware: firmware.unwrap_or(usual),
+            variables_of: None,
             cards,
             disks: planned.disks.clone(),
             display,

@@ -83,7 +83,8 @@ impl Instances {
     /// allocation lock.
     pub(super) fn reserve_screen(&self, instance: &mut Instance) -> Result<(), Refusal> {
         let Some(listen) = instance.options.screen() else { return Ok(()) };
-        let others = self.store.read(StoredInstance::all)?;
+        let mut others = self.store.read(StoredInstance::all)?;
+        others.retain(|other| other.instance.id != instance.id);
         let others = others.iter().map(|other| &other.instance.options);
         let mut taken: Vec<Forward> = instance.options.forwards().copied().collect();
         for other in others {

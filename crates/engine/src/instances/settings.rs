@@ -1,23 +1,29 @@
 //! Changing an instance after its creation.
 
+use model::choose::{Want, WantKind};
 use model::{Autostart, Claim, Mac, Refusal};
+use rusqlite::Transaction;
 use uuid::Uuid;
 
-use super::create::gpu;
+use super::create::{arranged, gpu};
+use super::first_boot::{self, Mounts};
 use super::networks::UNCHOSEN;
 use super::read::wish_of;
-use super::{Instances, wrong_state};
+use super::{Instances, screen, wrong_state};
 use crate::lock::lock;
 use crate::refusals;
 use crate::store::{Durability, StoredClaim, StoredImage, StoredInstance};
-use crate::{ChangeInstance, ChangeMachine, DeviceWish, Instance, InstanceState, NetworkWish};
+use crate::{
+    ChangeInstance, ChangeMachine, Changed, DeviceWish, FirstBoot, Instance, InstanceState,
+    NetworkWish,
+};
 
 impl Instances {
     /// Changes an instance. Its machine changes while it is stopped; when it is started, at any time.
     ///
     /// # Errors
     /// `not_found`; `invalid_state` if it is not stopped; those of the values in a creation. Nothing is changed then.
-    pub fn change(&self, key: &str, change: ChangeInstance) -> Result<Instance, Refusal> {
+    pub fn change(&self, key: &str, change: ChangeInstance) -> Result<Changed, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
         let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
@@ -41,8 +47,9 @@ impl Instances {
         if let Some(change) = autostart {
             life.autostart = self.autostart_from_next_boot(change.apply(life.autostart.take()));
         }
+        let mut notes = Vec::new();
         if changes_machine {
-            self.change_machine(&mut row, machine)?;
+            notes = self.change_machine(&mut row, machine)?;
         } else {
             self.store.write(Durability::Power, |tx| row.update_settings(tx))?;
         }
@@ -53,70 +60,113 @@ impl Instances {
             }
         }
         self.journal.notify();
-        Ok(row.instance)
+        Ok(Changed { instance: row.instance, notes })
     }
 
-    /// Changes the machine of a stopped instance, and records the instance.
+    /// Changes the machine of a stopped instance, and records the instance. Returns notes.
     fn change_machine(
         &self,
         row: &mut StoredInstance,
         change: ChangeMachine,
-    ) -> Result<(), Refusal> {
-        let ChangeMachine { vcpus, memory, firmware, tpm, huge_pages, placement, network, devices } =
-            change;
+    ) -> Result<Vec<String>, Refusal> {
         let instance = &mut row.instance;
-        if vcpus.is_some_and(|vcpus| vcpus != instance.vcpus) {
-            // It was for the earlier number.
-            instance.options.cpu.topology = None;
-        }
-        instance.vcpus = vcpus.unwrap_or(instance.vcpus);
-        instance.memory = memory.unwrap_or(instance.memory);
-        if vcpus.is_some() || memory.is_some() {
-            self.check_size(instance.vcpus, instance.memory)?;
-        }
-        let earlier = instance.options.firmware;
-        instance.options.firmware = firmware.unwrap_or(earlier);
-        instance.options.tpm = tpm.unwrap_or(instance.options.tpm);
-        instance.options.huge_pages = huge_pages.unwrap_or(instance.options.huge_pages);
-        instance.options.placement = placement.unwrap_or(instance.options.placement);
-        if let Some(network) = network {
+        self.change_size(instance, &change)?;
+        change_hostname(instance, change.hostname.as_deref())?;
+        self.change_firmware(instance, &change)?;
+        if let Some(network) = change.network {
             self.change_network(instance, network)?;
         }
-        if firmware.is_some() || tpm.is_some() {
+        let devices = change.devices.as_deref();
+        let changed = devices.map(|devices| self.other_claims(instance, devices)).transpose()?;
+        let has_other_screen = change.display.is_some();
+        let mut notes = Vec::new();
+        if let Some(changed) = &changed {
+            // Before a device is given back: nothing may be refused afterwards, unless it is taken meanwhile.
+            self.reserve_links(&mut instance.clone(), has_other_screen)?;
+            self.expect_devices(changed)?;
+            for claim in &changed.given_up {
+                notes.extend(self.claims.give_up(claim)?);
+            }
+        }
+        let _allocation = lock(&self.journal.allocation);
+        self.reserve_links(instance, has_other_screen)?;
+        changed.as_ref().map_or(Ok(()), |changed| self.expect_devices(changed))?;
+        self.store.write(Durability::Power, |tx| {
+            changed.as_ref().map_or(Ok(()), |changed| changed.record(tx))?;
+            row.update_settings(tx)
+        })?;
+        Ok(notes)
+    }
+
+    /// Reserves what a changed machine needs of the host.
+    fn reserve_links(
+        &self,
+        instance: &mut Instance,
+        has_other_screen: bool,
+    ) -> Result<(), Refusal> {
+        self.reserve_network(instance)?;
+        if has_other_screen { self.reserve_screen(instance) } else { Ok(()) }
+    }
+
+    /// Changes processors and memory.
+    fn change_size(&self, instance: &mut Instance, change: &ChangeMachine) -> Result<(), Refusal> {
+        let ChangeMachine { vcpus, topology, hide_kvm, memory, .. } = change;
+        let cpu = &mut instance.options.cpu;
+        cpu.hide_kvm = hide_kvm.unwrap_or(cpu.hide_kvm);
+        if topology.is_some() || vcpus.is_some_and(|vcpus| vcpus != instance.vcpus) {
+            // The earlier one was for the earlier number.
+            cpu.topology = *topology;
+            instance.vcpus = arranged(*vcpus, *topology)?.unwrap_or(instance.vcpus);
+        }
+        instance.memory = memory.unwrap_or(instance.memory);
+        if vcpus.is_some() || topology.is_some() || memory.is_some() {
+            self.check_size(instance.vcpus, instance.memory)?;
+        }
+        Ok(())
+    }
+
+    /// Changes firmware, TPM, huge pages and screen, and checks that this host has what they need.
+    fn change_firmware(
+        &self,
+        instance: &mut Instance,
+        change: &ChangeMachine,
+    ) -> Result<(), Refusal> {
+        let ChangeMachine { firmware, tpm, huge_pages, placement, display, .. } = change;
+        let options = &mut instance.options;
+        let earlier = options.firmware;
+        options.firmware = firmware.unwrap_or(earlier);
+        if options.firmware != earlier {
+            // Those of the first one, if it was changed several times.
+            let has = options.variables_of.unwrap_or(earlier);
+            options.variables_of = Some(has).filter(|has| *has != options.firmware);
+        }
+        options.tpm = tpm.unwrap_or(options.tpm);
+        options.huge_pages = huge_pages.unwrap_or(options.huge_pages);
+        options.placement = placement.unwrap_or(options.placement);
+        if let Some(wanted) = display {
+            let (display, password) = wanted.clone().unzip();
+            options.display_password = screen::checked(display, password.flatten())?;
+            options.display = display;
+        }
+        if firmware.is_some() || tpm.is_some() || display.is_some() {
             let image = self.store.read(|from| StoredImage::by_name(from, &instance.image))?;
             let has_kernel = image.is_some_and(|image| image.image.has_kernel);
             self.expect_firmware(instance, has_kernel && !instance.options.is_without_root)?;
         }
-        let changed = devices.map(|devices| self.other_claims(instance, &devices)).transpose()?;
-        if let Some(changed) = &changed {
-            // Before a device is given back: nothing may be refused afterwards, unless it is taken meanwhile.
-            self.reserve_network(&mut instance.clone())?;
-            self.expect_devices(changed)?;
-            changed.given_up.iter().try_for_each(|claim| self.claims.give_up(claim))?;
+        Ok(())
+    }
+
+    /// Removes the variables of an earlier firmware before a machine is started. Another firmware has other variables; a guest that is
+    /// started from its usual place needs none. The new firmware is recorded before: a crash in between loses nothing.
+    pub(super) fn forget_variables(&self, row: &mut StoredInstance) -> Result<(), Refusal> {
+        if row.instance.options.variables_of.is_none() {
+            return Ok(());
         }
-        let _allocation = lock(&self.journal.allocation);
-        self.reserve_network(instance)?;
-        changed.as_ref().map_or(Ok(()), |changed| self.expect_devices(changed))?;
-        if instance.options.firmware != earlier {
-            // Another firmware has other variables. A guest that is started from its usual place needs none.
-            let launcher = self.launcher(&instance.hypervisor)?;
-            launcher
-                .forget_firmware(instance.id)
-                .map_err(|error| refusals::launch_failed(&error))?;
-        }
-        self.store.write(Durability::Power, |tx| {
-            if let Some(ChangedClaims { claims, new, leaving, .. }) = &changed {
-                leaving.iter().try_for_each(|id| StoredClaim::delete(tx, *id))?;
-                for claim in claims {
-                    if new.contains(&claim.claim.id) {
-                        claim.insert(tx)?;
-                    } else {
-                        claim.update_position(tx)?;
-                    }
-                }
-            }
-            row.update_settings(tx)
-        })
+        let launcher = self.launcher(&row.instance.hypervisor)?;
+        let forgotten = launcher.forget_firmware(row.instance.id);
+        forgotten.map_err(|error| refusals::launch_failed(&error))?;
+        row.instance.options.variables_of = None;
+        self.store.write(Durability::Power, |tx| row.update_settings(tx))
     }
 
     /// Gives an instance other network cards. Those that are in the place of an earlier one keep its hardware address, unless
@@ -154,7 +204,7 @@ impl Instances {
             }
         }
         let leaving: Vec<Uuid> = others.iter().map(|claim| claim.claim.id).collect();
-        let wants = self.wanted_devices(&missing)?;
+        let wants = together(self.wanted_devices(&missing)?);
         let (chosen, _) = self.claims.choose_for_instance(id, &wants, &leaving)?;
         let new: Vec<Uuid> = chosen.iter().map(|claim| claim.claim.id).collect();
         let mut chosen = chosen.into_iter();
@@ -189,6 +239,31 @@ impl Instances {
     }
 }
 
+/// Equal wishes that follow one another as one: several devices of a kind are of one model, and a refusal counts them.
+fn together(wants: Vec<Want>) -> Vec<Want> {
+    let mut all: Vec<Want> = Vec::new();
+    for want in wants {
+        match all.last_mut() {
+            Some(last) if last.kind == want.kind && !matches!(want.kind, WantKind::Device(_)) => {
+                last.count = last.count.saturating_add(want.count);
+            }
+            _ => all.push(want),
+        }
+    }
+    all
+}
+
+/// Changes the host name in the seed, which an instance without one gets.
+fn change_hostname(instance: &mut Instance, hostname: Option<&str>) -> Result<(), Refusal> {
+    let Some(hostname) = hostname else { return Ok(()) };
+    if let Some(seed) = &mut instance.options.seed {
+        return first_boot::rename(seed, hostname);
+    }
+    let wanted = FirstBoot { hostname: Some(hostname.to_owned()), ..FirstBoot::default() };
+    instance.options.seed = first_boot::seed(instance, &wanted, &Mounts::default())?;
+    Ok(())
+}
+
 /// The claims of an instance whose devices change.
 struct ChangedClaims {
     /// All its claims, in the order in which the guest sees their devices.
@@ -199,4 +274,18 @@ struct ChangedClaims {
     leaving: Vec<Uuid>,
     /// The same, as they are.
     given_up: Vec<StoredClaim>,
+}
+
+impl ChangedClaims {
+    fn record(&self, to: &Transaction<'_>) -> rusqlite::Result<()> {
+        self.leaving.iter().try_for_each(|id| StoredClaim::delete(to, *id))?;
+        for claim in &self.claims {
+            if self.new.contains(&claim.claim.id) {
+                claim.insert(to)?;
+            } else {
+                claim.update_position(to)?;
+            }
+        }
+        Ok(())
+    }
 }

@@ -39,6 +39,7 @@ impl Instances {
         }
         self.settle_devices(&mut row)?;
         self.check_start(&row)?;
+        self.forget_variables(&mut row)?;
         row.instance.state = InstanceState::Initializing;
         row.instance.state_error = None;
         let operation =

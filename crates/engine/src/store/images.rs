@@ -1,5 +1,6 @@
 //! Images in the store.
 
+use model::Code;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
@@ -46,13 +47,14 @@ impl StoredImage {
         let image = &self.image;
         run(
             to,
-            "UPDATE images SET status = ?, digest = ?, size_bytes = ?, virtual_size = ?, error = ? WHERE id = ?",
+            "UPDATE images SET status = ?, digest = ?, size_bytes = ?, virtual_size = ?, error = ?, error_code = ? WHERE id = ?",
             params![
                 to_word(&image.status)?,
                 image.digest,
                 image.size_bytes.map(signed),
                 self.virtual_size.map(signed),
                 image.error,
+                image.error_code.map(Code::as_str),
                 self.id.to_string(),
             ],
         )?;
@@ -77,10 +79,11 @@ impl StoredImage {
     pub fn fail_unfinished(to: &Connection, error: &str) -> rusqlite::Result<()> {
         run(
             to,
-            "UPDATE images SET status = ?, error = ? WHERE status IN (?, ?)",
+            "UPDATE images SET status = ?, error = ?, error_code = ? WHERE status IN (?, ?)",
             params![
                 to_word(&ImageStatus::Failed)?,
                 error,
+                Code::InvalidState.as_str(),
                 to_word(&ImageStatus::Pending)?,
                 to_word(&ImageStatus::Converting)?,
             ],
@@ -91,6 +94,9 @@ impl StoredImage {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let unsigned = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
         let format: Option<String> = row.get("disk_format")?;
+        // A code of a later version is none.
+        let code: Option<String> = row.get("error_code")?;
+        let code = Code::ALL.iter().find(|known| code.as_deref() == Some(known.as_str()));
         let disk_format = if format.is_some() { Some(word(row, "disk_format")?) } else { None };
         Ok(Self {
             id: text(row, "id")?,
@@ -106,6 +112,7 @@ impl StoredImage {
                 has_kernel: row.get("has_kernel")?,
                 cmdline: row.get("cmdline")?,
                 error: row.get("error")?,
+                error_code: code.copied(),
                 created_at: text(row, "created_at")?,
                 tags: json(row, "tags")?,
             },

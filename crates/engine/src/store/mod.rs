@@ -253,7 +253,8 @@ impl Store {
         }
     }
 
-    /// Checkpoints and truncates the log, unless a reader still needs it. Warns about a log that stays large.
+    /// Checkpoints the log, and truncates it if it is larger than what is reserved for it, unless a reader still needs it. Warns about
+    /// a log that stays large.
     ///
     /// # Errors
     /// `state_unusable`.
@@ -261,15 +262,17 @@ impl Store {
         {
             let writer = self.connection();
             // With a reader in the way, it does what it can.
-            let emptied =
-                writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            // Truncating gives back the blocks that are reserved for a full disk, and another program could take them at once.
+            let mode = if room::is_larger(&self.path) { "TRUNCATE" } else { "RESTART" };
+            let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
+            let emptied = writer.connection.query_row(&checkpoint, [], |_| Ok(()));
             if let Err(error) = emptied
                 && !is_transient(&error)
             {
                 return Err(broken(&self.path, &error));
             }
         }
-        // Truncating the log has given its blocks back.
+        // Those that it has are kept.
         room::reserve(&self.path);
         let log = room::log(&self.path);
         let size = std::fs::metadata(&log).map_or(0, |log| log.len());

@@ -53,6 +53,11 @@ pub fn reserve(store: &Path) {
     }
 }
 
+/// Whether the log is longer than what is reserved for it.
+pub fn is_larger(store: &Path) -> bool {
+    log(store).metadata().is_ok_and(|log| log.len() > RESERVED)
+}
+
 /// Empties the log before the store is closed, and keeps its blocks. A copy of the file alone is then complete, and a file that
 /// someone puts in its place is not taken for one that the log belongs to.
 pub fn empty(connection: &Connection, store: &Path) {

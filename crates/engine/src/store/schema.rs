@@ -155,6 +155,10 @@ CREATE INDEX volumes_by_instance ON volumes (made_with);
     "
 ALTER TABLE images ADD COLUMN base TEXT;
 ",
+    // The code of the error of a failed image.
+    "
+ALTER TABLE images ADD COLUMN error_code TEXT;
+",
 ];
 
 #[cfg(test)]
@@ -165,13 +169,14 @@ mod tests {
 
     /// A migration that was released must never change: files that it was applied to would differ from others of the same
     /// version. Append a new one, and its name here.
-    const FROZEN: [&str; 6] = [
+    const FROZEN: [&str; 7] = [
         "b34ff4db-1bb9-5d1d-a96b-7a0664f301dd",
         "e35e2481-d78c-52ae-933b-13ca2250bdb1",
         "b76e13e9-78fa-5d1b-897f-68918c9f1cd9",
         "474500e4-f53d-521a-9760-d23ab163875a",
         "230dd7c7-205b-5f25-bda0-b91b69441d00",
         "afcb0849-5f5a-5da7-9799-2d28bad6a0ca",
+        "bf3c6109-e61c-52e5-803f-47d3b1da22e4",
     ];
 
     #[test]

@@ -1,23 +1,27 @@
 //! Volumes: disks of their own, which outlast the machines that have them.
 
 mod grow;
+mod making;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use image::{Budget, Cancel, NewVolume};
+use image::{Budget, Cancel, ImageError, NewVolume};
 use jiff::Timestamp;
-use model::{Code, Disk, DiskFormat, Refusal, check_volume_name, shown};
+use model::{Code, Disk, DiskFormat, Refusal, check_volume_name};
 use uuid::Uuid;
 
-use crate::images::tool;
+use crate::images::{Images, tool};
 use crate::journal::Journal;
 use crate::lock::lock;
 use crate::refusals;
 use crate::store::{Durability, Store, StoredInstance};
 use crate::tags::has_tags;
+use making::Making;
+
 use crate::{Attachment, Config, CreateVolume, Instance, Volume};
 
 /// The smallest and the largest volume, in bytes.
@@ -32,18 +36,30 @@ pub struct Volumes {
     store: Arc<Store>,
     journal: Arc<Journal>,
     files: image::Volumes,
+    making: Making,
+    images: Arc<Images>,
 }
+
+/// How long a deletion waits until the making of its volume has ended.
+const ENDING: Duration = Duration::from_secs(10);
 
 impl Volumes {
     pub(crate) fn new(
         store: &Arc<Store>,
         journal: &Arc<Journal>,
+        images: &Arc<Images>,
         disk: Arc<dyn Disk>,
         config: &Config,
     ) -> Arc<Self> {
         let budget = Budget::new(disk, config.image_limits);
         let files = image::Volumes::new(config.state_dir.join("volumes"), budget, tool(config));
-        Arc::new(Self { store: store.clone(), journal: journal.clone(), files })
+        Arc::new(Self {
+            store: store.clone(),
+            journal: journal.clone(),
+            files,
+            making: Making::default(),
+            images: images.clone(),
+        })
     }
 
     /// Ends what was interrupted while volumes were made or deleted. Returns notes: files that no volume has, which stay,
@@ -70,30 +86,70 @@ impl Volumes {
     /// # Errors
     /// `invalid_name`, `invalid_size`, `already_exists`, `insufficient_resources`.
     pub fn create(&self, wanted: CreateVolume) -> Result<Volume, Refusal> {
-        self.create_by(wanted, |volume| self.make(std::slice::from_ref(volume)))
+        self.create_by(wanted, &Cancel::default(), |volume| self.make(std::slice::from_ref(volume)))
     }
 
-    /// Creates a volume with an ext4 file system that has the files of an archive (`.tar.gz`).
+    /// Creates a volume with an ext4 file system that has the files of an archive (`.tar.gz`). Ends soon after `cancel` was set, the
+    /// volume was deleted, or all was cancelled.
     ///
     /// # Errors
-    /// As [`create`](Self::create); `invalid_request` if the archive is not accepted, `hypervisor_missing` without mke2fs.
+    /// As [`create`](Self::create); `invalid_request` if the archive is not accepted, `hypervisor_missing` without mke2fs,
+    /// `invalid_state` if it was cancelled.
     pub fn create_from_archive(
         &self,
         wanted: CreateVolume,
         archive: File,
+        cancel: &Cancel,
     ) -> Result<Volume, Refusal> {
-        self.create_by(wanted, |volume| {
+        self.create_by(wanted, cancel, |volume| {
             let Volume { size, format, allocated: allocate, .. } = *volume;
             let new = NewVolume { size, format, allocate };
-            let cancel = Cancel::default();
-            self.files.create_from_archive(volume.id, new, archive, &cancel)?;
+            self.files.create_from_archive(volume.id, new, archive, cancel)?;
             Ok(MadeFiles { files: &self.files, ids: vec![volume.id] })
         })
+    }
+
+    /// Creates a volume with the content of a disk image. It can be larger than the image. Ends as
+    /// [`create_from_archive`](Self::create_from_archive) does.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); `not_found`, `image_not_ready`, `too_many_requests`, `invalid_state` if it was cancelled.
+    pub fn create_from_image(
+        &self,
+        wanted: CreateVolume,
+        image: &str,
+        cancel: &Cancel,
+    ) -> Result<Volume, Refusal> {
+        let _admission = self.images.admit()?;
+        self.create_by(wanted, cancel, |volume| {
+            let from = self.images.for_volume(volume.id, &volume.name, image)?;
+            let Volume { size, format, allocated: allocate, .. } = *volume;
+            if size < from.size {
+                return Err(Refusal::new(
+                    Code::InvalidSize,
+                    format!(
+                        "the disk of the image {image:?} has {}, more than the requested {}",
+                        model::shown::bytes(from.size),
+                        model::format_size(size)
+                    ),
+                    "ask for its size or more",
+                ));
+            }
+            let new = NewVolume { size, format, allocate };
+            self.files.create_from_image(volume.id, new, (&from.path, from.format), cancel)?;
+            Ok(MadeFiles { files: &self.files, ids: vec![volume.id] })
+        })
+    }
+
+    /// Cancels the making of all volumes, because the daemon is stopping.
+    pub(crate) fn cancel_all(&self) {
+        self.making.cancel_all();
     }
 
     fn create_by<'a>(
         &'a self,
         wanted: CreateVolume,
+        cancel: &Cancel,
         make: impl FnOnce(&Volume) -> Result<MadeFiles<'a>, Refusal>,
     ) -> Result<Volume, Refusal> {
         check_volume_name(&wanted.name)?;
@@ -109,8 +165,12 @@ impl Volumes {
             tags: wanted.tags,
         };
         self.expect_new(&volume)?;
+        let _making = self.making.begin(volume.id, &volume.name, cancel)?;
         let made = make(&volume)?;
         let _allocation = lock(&self.journal.allocation);
+        if cancel.is_set() {
+            return Err(ImageError::Cancelled.into());
+        }
         self.expect_new(&volume)?;
         self.store.write(Durability::Power, |tx| volume.insert(tx))?;
         made.keep();
@@ -217,11 +277,20 @@ impl Volumes {
         Ok((volume, attachments))
     }
 
-    /// Deletes a volume and its data.
+    /// Deletes a volume and its data. If it is being made, that ends, and nothing is left of it.
     ///
     /// # Errors
     /// `not_found`, `in_use`.
     pub fn delete(&self, key: &str) -> Result<(), Refusal> {
+        let was_made = self.making.cancel(key, ENDING);
+        match self.delete_recorded(key) {
+            // Otherwise it was complete just before.
+            Err(refusal) if refusal.code == Code::NotFound && was_made => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    fn delete_recorded(&self, key: &str) -> Result<(), Refusal> {
         let _allocation = lock(&self.journal.allocation);
         let (volume, attachments) = self.find(key)?;
         if let Some(user) = attachments.first() {
@@ -308,6 +377,10 @@ impl MadeFiles<'_> {
 
 impl Drop for MadeFiles<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // As after a crash: the next start decides.
+            return;
+        }
         for id in &self.ids {
             // What stays is removed at the next start.
             let _ = self.files.remove(*id);
@@ -320,7 +393,7 @@ pub fn checked(file: NewVolume) -> Result<NewVolume, Refusal> {
     if !(LEAST..=MOST).contains(&file.size) {
         return Err(Refusal::new(
             Code::InvalidSize,
-            format!("a disk cannot have {}", shown::bytes(file.size)),
+            format!("a disk cannot have {}", model::format_size(file.size)),
             format!("ask for {} to {}", model::format_size(LEAST), model::format_size(MOST)),
         ));
     }

@@ -144,8 +144,13 @@ impl Rig {
     }
 
     pub fn import(&self, engine: &Engine, name: &str) {
+        self.import_of(engine, name, 4096);
+    }
+
+    /// Imports an image of this size, of sevens.
+    pub fn import_of(&self, engine: &Engine, name: &str, size: usize) {
         let disk = PathBuf::from(format!("{name}.raw"));
-        std::fs::write(self.dir.path().join(&disk), vec![7; 4096]).unwrap();
+        std::fs::write(self.dir.path().join(&disk), vec![7; size]).unwrap();
         let request = ImportImage {
             name: name.into(),
             disk: Some((ImageSource::Path(disk), DiskFormat::Raw)),

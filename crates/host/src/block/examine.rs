@@ -6,6 +6,7 @@ use model::{BlockDevice, BlockNumber, BlockUse, HostError};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
+use super::identity::backing;
 use super::{number, signatures};
 use crate::holders::block_users;
 use crate::nodes::device_number;
@@ -58,25 +59,51 @@ pub fn examine(root: &Root, device: &BlockDevice) -> Result<BlockUse, HostError>
     Ok(BlockUse { users, data: data.into_iter().map(str::to_owned).collect(), is_blank })
 }
 
-/// The device, its whole disk and its partitions, by name and number.
+/// The device, its whole disk and its partitions, and other loop devices of the same file, by name and number.
 fn parts(root: &Root, device: &BlockDevice) -> Vec<(String, BlockNumber)> {
     let mut parts = vec![(device.name.clone(), device.number)];
     let named = |number: BlockNumber| {
         let name = root.link_name(&format!("sys/dev/block/{}:{}", number.0, number.1)).ok()?;
         Some((name, number))
     };
+    if device.backing.is_some() {
+        parts.extend(same_file(root, device));
+    }
     if let Some(disk) = device.disk {
         parts.extend(named(disk));
         return parts;
     }
-    let at = format!("sys/class/block/{}", device.name);
-    for name in root.names(&at).unwrap_or_default() {
-        if root.exists(&format!("{at}/{name}/partition")) {
-            let number = root.attribute(&format!("{at}/{name}/dev")).ok();
-            parts.extend(number.and_then(|text| device_number(text.trim())).map(|n| (name, n)));
+    parts.extend(partitions(root, &device.name));
+    parts
+}
+
+fn partitions(root: &Root, disk: &str) -> Vec<(String, BlockNumber)> {
+    let at = format!("sys/class/block/{disk}");
+    let number =
+        |name: &str| device_number(root.attribute(&format!("{at}/{name}/dev")).ok()?.trim());
+    let names = root.names(&at).unwrap_or_default().into_iter();
+    names
+        .filter(|name| root.exists(&format!("{at}/{name}/partition")))
+        .filter_map(|name| number(&name).map(|number| (name, number)))
+        .collect()
+}
+
+/// Other loop devices that have the same file.
+fn same_file(root: &Root, device: &BlockDevice) -> Vec<(String, BlockNumber)> {
+    let mut same = Vec::new();
+    for name in root.names("sys/class/block").unwrap_or_default() {
+        let at = format!("sys/class/block/{name}");
+        if !name.starts_with("loop") || backing(root, &at) != device.backing {
+            continue;
+        }
+        let number = root.attribute(&format!("{at}/dev")).ok();
+        let Some(number) = number.and_then(|text| device_number(text.trim())) else { continue };
+        if number != device.number && Some(number) != device.disk {
+            same.extend(partitions(root, &name));
+            same.push((name, number));
         }
     }
-    parts
+    same
 }
 
 /// The processes that have one of these devices open for writing: other hypervisors do not open it exclusively. Programs that

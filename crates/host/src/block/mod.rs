@@ -1,6 +1,7 @@
 //! Block devices of the host that become disks of machines: found by name, and examined.
 
 mod examine;
+mod identity;
 pub mod signatures;
 
 use std::path::{Component, Path, PathBuf};
@@ -119,6 +120,8 @@ fn describe(root: &Root, path: PathBuf, number: BlockNumber) -> Result<BlockDevi
     } else {
         (None, "queue")
     };
+    let (major, minor) = disk.unwrap_or(number);
+    let whole = format!("sys/dev/block/{major}:{minor}");
     let size = parsed(read("size")?)?.saturating_mul(SECTOR);
     if size == 0 {
         return Err(BlockError::Unfit { path, reason: "its size is 0: it has no medium" });
@@ -126,7 +129,21 @@ fn describe(root: &Root, path: PathBuf, number: BlockNumber) -> Result<BlockDevi
     let sector = read(&format!("{queue}/logical_block_size")).and_then(parsed).unwrap_or(SECTOR);
     let is_read_only = read("ro").is_ok_and(|text| text.trim() == "1");
     let sector = u32::try_from(sector).unwrap_or(512);
-    Ok(BlockDevice { path, name, number, disk, size, sector, is_read_only })
+    let identity = identity::identity(root, &at, &whole, size);
+    let backing = identity::backing(root, &whole);
+    let functions = identity::functions(root, &whole);
+    Ok(BlockDevice {
+        path,
+        name,
+        number,
+        disk,
+        size,
+        sector,
+        is_read_only,
+        identity,
+        backing,
+        functions,
+    })
 }
 
 /// Why a kind of device can never be a disk of a machine.

@@ -59,23 +59,52 @@ impl CardLinks for KernelLinks {
             }
             CardLink::Bridge { bridge } => tap(&at, name, bridge, mac)?,
             CardLink::Macvtap { interface, .. } => {
-                macvtap(&at, name, interface, mac).inspect_err(|_| {
-                    let _ = self.remove(root, name);
+                make_macvtap(&at, name, interface, mac)?;
+                open_macvtap(&at, name).inspect_err(|_| {
+                    let _ = self.remove(root, name, Some(mac));
                 })?
             }
         };
         Ok(OpenCard { card, vhost: device(&at, "dev/vhost-net").ok() })
     }
 
-    fn remove(&self, root: &Path, name: &str) -> Result<(), LinkError> {
+    fn remove(&self, root: &Path, name: &str, mac: Option<Mac>) -> Result<(), LinkError> {
         let at = opened(root)?;
-        if !at.exists(&format!("{NET}/{name}/macvtap")) {
+        let is_macvtap = at.exists(&format!("{NET}/{name}/macvtap"));
+        let own =
+            || at.attribute(&format!("{NET}/{name}/address")).ok()?.trim().parse::<Mac>().ok();
+        if !is_macvtap || mac.is_some_and(|mac| own() != Some(mac)) {
             return Ok(());
         }
         match index(&at, name).and_then(interfaces::remove) {
             // It was removed meanwhile.
             Err(Refused { errno: Errno::NODEV, .. }) | Ok(()) => Ok(()),
             Err(refused) => Err(failed("remove", name, refused)),
+        }
+    }
+
+    fn lost(&self, root: &Path, name: &str, link: &CardLink) -> Option<String> {
+        let at = opened(root).ok()?;
+        let is_there = at.exists(&format!("{NET}/{name}"));
+        let again = "until the machine is stopped and started";
+        match link {
+            CardLink::User => None,
+            CardLink::Bridge { bridge } if is_there => {
+                let master = at.link_name(&format!("{NET}/{name}/master")).ok();
+                (master.as_deref() != Some(bridge)).then(|| {
+                    format!(
+                        "{name} is no port of the bridge {bridge} any more: the guest's network card has no connection; \
+                         `ip link set {name} master {bridge}` connects it"
+                    )
+                })
+            }
+            CardLink::Bridge { bridge } => Some(format!(
+                "the interface {name} was removed: the guest's network card on the bridge {bridge} has no connection {again}"
+            )),
+            CardLink::Macvtap { .. } if is_there => None,
+            CardLink::Macvtap { interface, .. } => Some(format!(
+                "the interface {name} was removed: the guest's network card on {interface} has no connection {again}"
+            )),
         }
     }
 
@@ -112,11 +141,15 @@ fn tap(root: &Root, name: &str, bridge: &str, mac: Mac) -> Result<OwnedFd, LinkE
     Ok(tun)
 }
 
-/// A new macvtap interface.
-fn macvtap(root: &Root, name: &str, on: &str, mac: Mac) -> Result<OwnedFd, LinkError> {
-    let failed = |refused| failed("make the macvtap interface", name, refused);
+/// Makes a macvtap interface. One of that name that exists already is another's, and stays.
+fn make_macvtap(root: &Root, name: &str, on: &str, mac: Mac) -> Result<(), LinkError> {
     let made = index(root, on).and_then(|on| interfaces::add_macvtap(name, on, mac));
-    made.map_err(failed)?;
+    made.map_err(|refused| failed("make the macvtap interface", name, refused))
+}
+
+/// Opens a new macvtap interface.
+fn open_macvtap(root: &Root, name: &str) -> Result<OwnedFd, LinkError> {
+    let failed = |refused| failed("open the macvtap interface", name, refused);
     let number = index(root, name).map_err(failed)?;
     let node = format!("dev/tap{number}");
     let until = Instant::now() + NODE;

@@ -24,8 +24,15 @@ fn what_a_tap_receives_the_guest_has_sent() {
 fn only_a_macvtap_interface_is_removed() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join(NET).join("eth0")).unwrap();
-    assert_eq!(KernelLinks.remove(root.path(), "eth0"), Ok(()));
-    assert_eq!(KernelLinks.remove(root.path(), "gone"), Ok(()));
+    assert_eq!(KernelLinks.remove(root.path(), "eth0", None), Ok(()));
+    assert_eq!(KernelLinks.remove(root.path(), "gone", None), Ok(()));
+    // One of the right name and kind with another address is another's: removing it would fail here, without a kernel's number.
+    let at = root.path().join(NET).join("ho-1a2b3c4d-0");
+    fs::create_dir_all(at.join("macvtap")).unwrap();
+    fs::write(at.join("address"), "52:54:00:00:00:01\n").unwrap();
+    let remove = |mac: &str| KernelLinks.remove(root.path(), "ho-1a2b3c4d-0", mac.parse().ok());
+    assert_eq!(remove("52:54:00:00:00:02"), Ok(()));
+    assert!(remove("52:54:00:00:00:01").is_err());
 }
 
 #[test]
@@ -38,4 +45,26 @@ fn a_host_without_the_device_is_told() {
         error.to_string(),
         "cannot make the tap interface ho-1a2b3c4d-0: No such file or directory"
     );
+}
+
+#[test]
+fn a_card_whose_bridge_or_interface_was_removed_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    let at = root.path().join(NET).join("ho-1a2b3c4d-0");
+    fs::create_dir_all(&at).unwrap();
+    fs::create_dir_all(root.path().join(NET).join("br0")).unwrap();
+    let bridge = CardLink::Bridge { bridge: "br0".into() };
+    let macvtap = CardLink::Macvtap { interface: "eth0".into(), force: false };
+    let lost = |name: &str, link: &CardLink| KernelLinks.lost(root.path(), name, link);
+    let said = lost("ho-1a2b3c4d-0", &bridge).unwrap();
+    assert!(said.contains("no port of the bridge br0 any more"), "{said}");
+    assert!(said.contains("`ip link set ho-1a2b3c4d-0 master br0`"), "{said}");
+    std::os::unix::fs::symlink("../br0", at.join("master")).unwrap();
+    assert_eq!(lost("ho-1a2b3c4d-0", &bridge), None);
+    assert_eq!(lost("ho-1a2b3c4d-0", &macvtap), None);
+    assert_eq!(lost("ho-1a2b3c4d-1", &CardLink::User), None);
+    for link in [&bridge, &macvtap] {
+        let said = lost("ho-1a2b3c4d-1", link).unwrap();
+        assert!(said.starts_with("the interface ho-1a2b3c4d-1 was removed"), "{said}");
+    }
 }

@@ -528,6 +528,10 @@ impl Host for LinuxHost {
         cpu_layout::read(&self.root)
     }
 
+    fn own_addresses(&self) -> Vec<IpAddr> {
+        neighbors::own(&self.root)
+    }
+
     fn huge_pools(&self) -> Vec<HugePool> {
         huge_pools::read(&self.root)
     }

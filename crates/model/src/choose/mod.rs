@@ -364,14 +364,28 @@ pub fn expect_room<'a>(
     claims: impl IntoIterator<Item = &'a crate::Claim>,
     new: impl IntoIterator<Item = &'a Partition>,
 ) -> Result<(), Refusal> {
-    let mut rooms = Rooms::of(inventory, claims);
-    for partition in new {
+    let claims: Vec<&crate::Claim> = claims.into_iter().collect();
+    let mut rooms = Rooms::of(inventory, claims.iter().copied());
+    for (position, partition) in new.into_iter().enumerate() {
         if !rooms.has_room(partition) {
-            return Err(no_room_for(partition));
+            // What the request asks for before leaves no room, and there is nothing to release.
+            let alone = Rooms::of(inventory, claims.iter().copied());
+            let is_own = position > 0 && alone.has_room(partition);
+            return Err(if is_own { no_room_beside(partition) } else { no_room_for(partition) });
         }
         rooms.ask(partition);
     }
     Ok(())
+}
+
+fn no_room_beside(partition: &Partition) -> Refusal {
+    let parent = partition.parent;
+    let what = partition.profile().unwrap_or_else(|| "a vGPU".into());
+    Refusal::new(
+        Code::InsufficientResources,
+        format!("{parent} has no room for {what} beside the other vGPUs of this request"),
+        "request fewer or smaller ones, all of one profile, or some of another GPU",
+    )
 }
 
 fn no_room_for(partition: &Partition) -> Refusal {

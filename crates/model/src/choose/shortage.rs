@@ -76,7 +76,8 @@ fn display_of_one_model(
 /// A candidate that the same request names, or that excludes one that it names.
 pub(super) fn already_requested(candidate: &Chosen, named: &Chosen) -> Refusal {
     let message = if candidate.head == named.head {
-        format!("{} is already in this request", candidate.head)
+        let message = format!("{} is in this request already", candidate.head);
+        return Refusal::new(Code::InsufficientResources, message, "name each device once");
     } else {
         format!("{} excludes {}, which is already in this request", candidate.head, named.head)
     };
@@ -93,7 +94,12 @@ pub(super) fn too_few(wish: &Wish<'_>, left: usize, requested: bool) -> Refusal 
     };
     // The first reason is that of the remedy.
     let mut why: Vec<&str> = Vec::new();
-    let other = "other matching devices are already in this request";
+    let is_profile = matches!(wish.want.kind, WantKind::Profile { .. });
+    let other = if is_profile {
+        "what else this request asks for leaves no room"
+    } else {
+        "other matching devices are already in this request"
+    };
     let all = wish.reasons.iter().map(|why| why.message.as_str());
     for message in all.chain(requested.then_some(other)) {
         if !why.contains(&message) {
@@ -134,6 +140,9 @@ fn remedy(wish: &Wish<'_>, left: usize, requested: bool) -> String {
         (None, 1..) if few => format!("request at most {left}"),
         (Some(first), 0) if few => format!("this host has {} in all; {first}", wish.fitting),
         (Some(first), _) => first.to_owned(),
+        (None, _) if requested && matches!(wish.want.kind, WantKind::Profile { .. }) => {
+            "request fewer or smaller vGPUs, or all of one profile".into()
+        }
         (None, _) if requested => FEWER.into(),
         (None, _) => "`handover ls` lists the devices, `handover doctor` the obstacles".into(),
     }

@@ -1,11 +1,12 @@
 //! Block devices of the host, as disks of machines.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::shown::bytes;
-use crate::{Code, Refusal};
+use crate::shown::{bytes, escaped};
+use crate::{Address, Code, Refusal};
 
 /// Major and minor number of a device.
 pub type BlockNumber = (u32, u32);
@@ -13,19 +14,61 @@ pub type BlockNumber = (u32, u32);
 /// The longest name of a block device.
 const LONGEST_NAME: usize = 1024;
 
-/// A block device of the host that a machine has as a disk. The name is recorded, not the device that it leads to: names
-/// below `/dev/disk/by-id` stay, `/dev/sda` can be another disk after the next boot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A block device of the host that a machine has as a disk, by its name. Names below `/dev/disk/by-id` stay, `/dev/sda` can be another
+/// disk after the next boot: so what tells the device from others is recorded too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostBlock {
     /// The whole path of its name, below a directory of block devices: `/dev/disk/by-id/ata-WDC_1`.
     pub path: PathBuf,
     /// Whether data on it was accepted when the machine got it.
     #[serde(default)]
     pub allow_data: bool,
+    /// What the device was when the machine got it.
+    #[serde(default)]
+    pub identity: Option<BlockIdentity>,
+    /// The PCI functions by which it existed then: while another machine has one of them, there is no such device.
+    #[serde(default)]
+    pub functions: Vec<Address>,
+}
+
+/// What tells a block device from others, whatever its name and number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockIdentity {
+    /// The name that its whole disk has by itself: a WWID, UUID or serial number; the file of a loop device.
+    pub name: Option<String>,
+    /// Its number, if it is a partition.
+    pub partition: Option<u32>,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl BlockIdentity {
+    /// Whether it can be the same device. One that has a name can have grown; one without is known by its size only.
+    #[must_use]
+    pub fn is_same(&self, now: &Self) -> bool {
+        let is_named_same = match (&self.name, &now.name) {
+            (Some(before), Some(now)) => before == now,
+            _ => self.size == now.size,
+        };
+        is_named_same && self.partition == now.partition
+    }
+}
+
+impl fmt::Display for BlockIdentity {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(partition) = self.partition {
+            write!(to, "partition {partition} of ")?;
+        }
+        match &self.name {
+            Some(name) => write!(to, "{}", escaped(name))?,
+            None => to.write_str("a disk without a serial number")?,
+        }
+        write!(to, " ({})", bytes(self.size))
+    }
 }
 
 /// A block device of the host, as it is now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockDevice {
     /// The whole path of its name, below a directory of block devices.
     pub path: PathBuf,
@@ -41,12 +84,26 @@ pub struct BlockDevice {
     pub sector: u32,
     /// Whether the kernel refuses to write to it.
     pub is_read_only: bool,
+    /// What tells it from others.
+    #[serde(default)]
+    pub identity: BlockIdentity,
+    /// The file behind a loop device, as device and inode.
+    #[serde(default)]
+    pub backing: Option<(u64, u64)>,
+    /// The PCI functions by which it exists.
+    #[serde(default)]
+    pub functions: Vec<Address>,
 }
 
 impl BlockDevice {
-    /// Whether both have data in common: they are the same device, or one is a partition of the other.
+    /// Whether both have data in common: they are the same device, one is a partition of the other, or they are loop devices of the
+    /// same file.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
+        let is_same_disk = self.disk.unwrap_or(self.number) == other.disk.unwrap_or(other.number);
+        if !is_same_disk && self.backing.is_some() && self.backing == other.backing {
+            return true;
+        }
         self.number == other.number
             || self.disk == Some(other.number)
             || other.disk == Some(self.number)
@@ -220,8 +277,35 @@ mod tests {
             disk,
             size: 1 << 30,
             sector: 512,
-            is_read_only: false,
+            ..BlockDevice::default()
         }
+    }
+
+    #[test]
+    fn loop_devices_of_one_file_are_one_disk() {
+        let of = |number, backing| BlockDevice { backing, ..device(number, None) };
+        assert!(of((7, 0), Some((1, 2))).overlaps(&of((7, 1), Some((1, 2)))));
+        assert!(!of((7, 0), Some((1, 2))).overlaps(&of((7, 1), Some((1, 3)))));
+        assert!(!of((7, 0), None).overlaps(&of((7, 1), None)));
+        // Two partitions of one loop device have nothing in common.
+        let part = |minor| BlockDevice { disk: Some((7, 0)), ..of((259, minor), Some((1, 2))) };
+        assert!(!part(1).overlaps(&part(2)));
+    }
+
+    #[test]
+    fn a_device_is_the_same_by_its_own_name_or_without_one_by_its_size() {
+        let of = |name: Option<&str>, size| BlockIdentity {
+            name: name.map(str::to_owned),
+            partition: None,
+            size,
+        };
+        assert!(of(Some("eui.1"), 1).is_same(&of(Some("eui.1"), 2)), "it has grown");
+        assert!(!of(Some("eui.1"), 1).is_same(&of(Some("eui.2"), 1)));
+        assert!(of(None, 1).is_same(&of(Some("eui.1"), 1)));
+        assert!(!of(None, 1).is_same(&of(None, 2)));
+        let part = BlockIdentity { partition: Some(2), ..of(Some("a\u{1b}"), 1 << 30) };
+        assert!(!part.is_same(&of(Some("a\u{1b}"), 1 << 30)));
+        assert_eq!(part.to_string(), "partition 2 of a\\u001b (1 GB)");
     }
 
     #[test]

@@ -26,8 +26,8 @@ use uuid::Uuid;
 use crate::{Address, Assembly, Part, Partition};
 
 pub use block::{
-    BlockDevice, BlockError, BlockFile, BlockNumber, BlockUse, HostBlock, block_has_data,
-    block_in_use, check_block_name,
+    BlockDevice, BlockError, BlockFile, BlockIdentity, BlockNumber, BlockUse, HostBlock,
+    block_has_data, block_in_use, check_block_name,
 };
 pub use cpu::{Cpu, GuestOs, Topology};
 pub use disks::{DiskBus, DiskContent, DiskFile, GuestDisk, check_serial, is_serial};

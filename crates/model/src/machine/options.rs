@@ -15,6 +15,9 @@ use super::{
 pub struct MachineOptions {
     /// The firmware.
     pub firmware: Firmware,
+    /// The firmware whose variables the machine still has, if another one was chosen since: they are removed before the next start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variables_of: Option<Firmware>,
     /// The network cards, in the order in which the guest sees them.
     pub cards: Vec<NetworkCard>,
     /// The disks besides the root disk, in the order in which the guest sees them.

@@ -65,6 +65,8 @@ struct Inside {
     stubborn: BTreeSet<Uuid>,
     /// Why the next plug fails, and how many functions the machine has taken by then.
     plug_refusal: Option<(String, usize)>,
+    /// How often the variables of machines' firmware were removed.
+    forgotten: BTreeMap<Uuid, u32>,
     busy_port: Option<u16>,
 }
 
@@ -129,6 +131,12 @@ impl SimLauncher {
     pub fn set_bare(&self) {
         let mut inside = self.inside();
         (inside.no_uefi, inside.no_network, inside.no_tpm) = (true, true, true);
+    }
+
+    /// How often the variables of a machine's firmware were removed.
+    #[must_use]
+    pub fn forgotten(&self, id: Uuid) -> u32 {
+        self.inside().forgotten.get(&id).copied().unwrap_or_default()
     }
 
     /// What the machine was last started with.
@@ -335,6 +343,11 @@ impl Launcher for SimLauncher {
         for rom in spec.options.roms.iter().filter(|rom| !rom.content.is_empty()) {
             inside.roms.insert((spec.id, rom.device), rom.content.clone());
         }
+        Ok(())
+    }
+
+    fn forget_firmware(&self, id: Uuid) -> Result<(), LaunchError> {
+        *self.inside().forgotten.entry(id).or_default() += 1;
         Ok(())
     }
 

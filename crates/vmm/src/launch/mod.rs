@@ -279,7 +279,8 @@ fn record(order: &Order, run: &RunDir, cgroup: Option<PathBuf>) -> io::Result<()
     let handle =
         MachineHandle { id: order.id, run: MachineRun::Process(process), boot_id: proc.boot_id()? };
     let interfaces = order.cards.iter().map(|card| card.interface.clone()).collect();
-    run.write_record(&Record { handle, cgroup, interfaces })
+    let macs = order.cards.iter().map(|card| card.mac).collect();
+    run.write_record(&Record { handle, cgroup, interfaces, macs })
 }
 
 /// Raises a limit, soft and hard, unless it is high enough.

@@ -120,10 +120,12 @@ impl Files {
             self.create_certificate(spec)?;
         }
         self.create_roms(spec)?;
-        if let Some(seed) = &spec.options.seed
-            && !self.seed().exists()
-        {
-            self.write(&self.seed(), &seed::image(seed), 0o400, spec.uid)?;
+        if let Some(seed) = &spec.options.seed {
+            let image = seed::image(seed);
+            // A change of the instance can have changed it.
+            if !has_content(&self.seed(), &image) {
+                self.write(&self.seed(), &image, 0o400, spec.uid)?;
+            }
         }
         match &spec.disk {
             Some(disk) if !self.disk().exists() => self.create_disk(disk, spec.uid, &image_tool()?),
@@ -326,4 +328,10 @@ fn failed(action: &str, path: &Path) -> impl FnOnce(io::Error) -> LaunchError {
 
 fn file_error(action: &str, path: &Path, reason: String) -> LaunchError {
     LaunchError::File { action: action.into(), path: path.display().to_string(), reason }
+}
+/// Whether a file has this content.
+fn has_content(path: &Path, content: &[u8]) -> bool {
+    let has_length =
+        fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == content.len() as u64);
+    has_length && fs::read(path).is_ok_and(|bytes| bytes == content)
 }

@@ -35,8 +35,8 @@ use std::time::{Duration, Instant};
 
 use model::{
     Availability, CardLinks, Display, Execution, Exit, Forward, GuestSlot, KnownMachine,
-    LaunchError, Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, Plug,
-    PluggedFunction, Presence, Rom, Unplugged, Usage,
+    LaunchError, Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, NetworkCard,
+    Plug, PluggedFunction, Presence, Rom, Unplugged, Usage,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -330,6 +330,7 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             handle: handle.clone(),
             cgroup: None,
             interfaces: Vec::new(),
+            macs: Vec::new(),
         });
         // The first check is at once, for files that an earlier run or an earlier daemon left.
         let (mut size, mut pause) = (None, CHECKS.0);
@@ -400,7 +401,17 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
 
     fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {
         let record = self.run_dir(id).record().ok().flatten()?;
-        lost::lost(&self.proc, &record, options)
+        let Config { root, links, .. } = &self.config;
+        let cards = options.cards.iter().enumerate();
+        let cards = cards.filter_map(|(number, card)| {
+            let name = NetworkCard::host_interface(id, number);
+            // Machines that an earlier version started have none.
+            let is_recorded = record.interfaces.contains(&name);
+            is_recorded.then(|| links.lost(root, &name, &card.link)).flatten()
+        });
+        let programs = lost::lost(&self.proc, &record, options);
+        let all: Vec<String> = programs.into_iter().chain(cards).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

@@ -211,6 +211,9 @@ pub fn expect_free<'a>(
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 return Err(refused("another program listens on it".into()));
             }
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+                return Err(LaunchError::Address { address: forward.address });
+            }
             Err(error) => return Err(refused(error.to_string())),
             Ok(()) => {}
         }

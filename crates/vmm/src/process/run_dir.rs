@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use model::{MachineHandle, Presence};
+use model::{Mac, MachineHandle, Presence};
 use own_files::{Existing, OwnFile, RUN_DIR, make_dir, replace_with};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
@@ -46,6 +46,9 @@ pub struct Record {
     /// Its interfaces on the host.
     #[serde(default)]
     pub interfaces: Vec<String>,
+    /// The hardware addresses of its cards with these interfaces; machines that an earlier version started have none.
+    #[serde(default)]
+    pub macs: Vec<Mac>,
 }
 
 impl RunDir {
@@ -219,8 +222,12 @@ impl RunDir {
 /// Removes the cgroup, the interfaces and the record of a VMM that is gone. The recorded cgroup may be below that of an
 /// earlier daemon. Call it with the lock taken, or when the machine will not start again.
 pub fn forget(run: &RunDir, record: Option<&Record>, config: &Config) -> io::Result<()> {
-    for interface in record.iter().flat_map(|record| &record.interfaces) {
-        if let Err(error) = config.links.remove(&config.root, interface) {
+    let interfaces = record.iter().flat_map(|record| {
+        let macs = record.macs.iter().copied().map(Some).chain(std::iter::repeat(None));
+        record.interfaces.iter().zip(macs)
+    });
+    for (interface, mac) in interfaces {
+        if let Err(error) = config.links.remove(&config.root, interface, mac) {
             tracing::warn!(machine = %run.path().display(), %error, "an interface of the machine is left");
         }
     }
@@ -248,7 +255,8 @@ mod tests {
         let start_time = proc.stat("self").unwrap().unwrap().start_time;
         let boot_id = proc.boot_id().unwrap();
         let run = MachineRun::Process(VmmProcess { pid: std::process::id(), start_time });
-        Record { handle: MachineHandle { id, run, boot_id }, cgroup: None, interfaces: Vec::new() }
+        let handle = MachineHandle { id, run, boot_id };
+        Record { handle, cgroup: None, interfaces: Vec::new(), macs: Vec::new() }
     }
 
     #[test]

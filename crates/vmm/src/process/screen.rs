@@ -36,7 +36,7 @@ pub fn expect_free(address: SocketAddr) -> Result<(), LaunchError> {
             "another program listens on it".into()
         }
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            "this host does not have the address".into()
+            return Err(LaunchError::Address { address: address.ip() });
         }
         Err(error) => error.to_string(),
     };

@@ -241,7 +241,10 @@ fn has_a_block_device() -> Result<Completion, Failed> {
     assert_eq!((found.size, found.disk), (64 << 20, None), "{found:?}");
     let used = host.block_use(&found)?;
     assert_eq!(used, BlockUse { is_blank: false, ..BlockUse::default() });
-    let content = DiskContent::Block(HostBlock { path: found.path.clone(), allow_data: false });
+    let named = found.identity.name.clone().unwrap_or_default();
+    assert!(named.ends_with("/disk") && found.backing.is_some(), "{found:?}");
+    let content =
+        DiskContent::Block(HostBlock { path: found.path.clone(), ..HostBlock::default() });
     let disk = GuestDisk {
         content,
         bus: DiskBus::Virtio,

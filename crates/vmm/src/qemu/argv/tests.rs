@@ -260,7 +260,7 @@ fn each_disk_is_on_its_bus_by_an_inherited_descriptor() {
 #[test]
 fn a_block_device_of_the_host_is_opened_as_one() {
     let path = "/dev/disk/by-id/nvme-1".into();
-    let block = DiskContent::Block(HostBlock { path, allow_data: false });
+    let block = DiskContent::Block(HostBlock { path, ..HostBlock::default() });
     let spec =
         MachineSpec { disks: vec![data_disk(block, DiskBus::Virtio, "nvme-1", true)], ..machine() };
     let text = shown(&spec, &environment());

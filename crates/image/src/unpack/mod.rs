@@ -1,11 +1,16 @@
 //! Unpacks an archive (`.tar.gz`) of a stranger into a directory of ours.
 //!
 //! Nothing outside of the directory is touched, whatever the archive says: each entry is made beneath it without following any
-//! link (openat2(2)), with `..` refused. Owners, modes and times are kept, in a directory that only root can enter.
+//! link (openat2(2)), with `..` refused. Owners, modes and times are kept, in a directory that only root can enter; or marked, for a
+//! program that shall read everything and write nothing ([`Marks`]).
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -22,6 +27,7 @@ use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType, Header};
 
 use crate::budget::Allowance;
+use crate::ext4::Marks;
 use crate::{Cancel, ImageError};
 
 /// The most entries of an archive.
@@ -30,6 +36,10 @@ const MOST_ENTRIES: u64 = 1_000_000;
 /// The longest path in an archive, in bytes. mke2fs writes beyond its buffer for longer ones (`path_append` in
 /// misc/create_inode.c of e2fsprogs).
 const LONGEST_PATH: usize = 1000;
+
+/// The most names of one directory. mke2fs reads all of a directory for each name that it adds (`ext2fs_link` of e2fsprogs): this many
+/// took two and a half minutes of processor time where ten thousand took 3.5 seconds.
+const MOST_NAMES: u32 = 65_536;
 
 /// The most memory for directories whose owners and modes are set at the end, in bytes.
 const MOST_DIRECTORIES: usize = 64 << 20;
@@ -42,6 +52,10 @@ const BUFFER: usize = 256 << 10;
 
 /// The mode and the owner of what is made before they are set.
 const PRIVATE: u32 = 0o700;
+
+/// The modes of what is made for a program that may read it.
+const READABLE_FILE: u32 = 0o444;
+const READABLE_DIRECTORY: u32 = 0o555;
 
 /// The most that headers before an entry can have: long names, and what else describes it.
 const MOST_HEADERS: u64 = 1 << 20;
@@ -73,6 +87,8 @@ pub struct Bounds<'a> {
     pub allowance: &'a mut Allowance,
     /// What ends it early.
     pub cancel: &'a Cancel,
+    /// Where modes and groups are kept, if all users may read what is made: files get their marks as groups. Without it they get their own.
+    pub marks: Option<&'a mut Marks>,
 }
 
 /// An open directory of which nothing is made outside.
@@ -80,29 +96,32 @@ struct Top {
     dir: OwnedFd,
     /// How many directories were made that no entry describes, and are not yet counted.
     implied: Cell<u64>,
+    /// How many names each directory has, by the hash of its path.
+    names: RefCell<HashMap<u64, u32>>,
 }
 
-/// Unpacks an archive into the empty directory `into`.
+/// Unpacks an archive into the empty directory `into`. Returns how many files, directories and links were made, at most.
 ///
 /// # Errors
 /// [`ImageError::Archive`] if it is no archive, or has what is not accepted; [`ImageError::ArchiveTooLarge`];
 /// [`ImageError::NoRoom`].
-pub fn unpack(archive: impl Read, into: &Path, bounds: &mut Bounds<'_>) -> Result<(), ImageError> {
+pub fn unpack(archive: impl Read, into: &Path, bounds: &mut Bounds<'_>) -> Result<u64, ImageError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = openat(CWD, into, flags, Mode::empty())
         .map_err(|error| ImageError::io("open", into, error))?;
-    let top = Top { dir: top, implied: Cell::new(0) };
+    let top = Top { dir: top, implied: Cell::new(0), names: RefCell::default() };
     let left = Rc::new(Cell::new(MOST_HEADERS));
     let inner = MultiGzDecoder::new(archive);
     let mut archive = Archive::new(Metered { inner, left: Rc::clone(&left) });
-    let mut taken = 0u64;
+    let (mut taken, mut made) = (0u64, 0u64);
     let mut dirs: BTreeMap<PathBuf, Header> = BTreeMap::new();
     let mut dirs_size = 0usize;
-    for (number, entry) in (1u64..).zip(archive.entries().map_err(unreadable)?) {
+    for entry in archive.entries().map_err(unreadable)? {
         bounds.cancel.check()?;
         let mut entry = entry.map_err(unreadable)?;
-        if number > MOST_ENTRIES {
-            return Err(refused(format!("it has more than {MOST_ENTRIES} entries")));
+        made += 1;
+        if made > MOST_ENTRIES {
+            return Err(refused(format!("it has more than {MOST_ENTRIES} files and directories")));
         }
         taken = taken.saturating_add(ENTRY).saturating_add(entry.size());
         if taken > bounds.most {
@@ -124,7 +143,9 @@ pub fn unpack(archive: impl Read, into: &Path, bounds: &mut Bounds<'_>) -> Resul
             }
         }
         make(&top, &mut entry, &path, bounds, &left)?;
-        let implied = top.implied.take().saturating_mul(ENTRY);
+        let implied = top.implied.take();
+        made = made.saturating_add(implied);
+        let implied = implied.saturating_mul(ENTRY);
         taken = taken.saturating_add(implied);
         if taken > bounds.most {
             return Err(ImageError::ArchiveTooLarge { most: bounds.most });
@@ -135,10 +156,11 @@ pub fn unpack(archive: impl Read, into: &Path, bounds: &mut Bounds<'_>) -> Resul
     }
     // From the inside out: a directory that cannot be written to has its files by then.
     for (path, header) in dirs.iter().rev() {
-        let settled = top.open_dir(path).and_then(|dir| settle(&File::from(dir), header));
+        let settled = Attributes::of(header, bounds)
+            .and_then(|attributes| attributes.set(&File::from(top.open_dir(path)?)));
         settled.map_err(|error| failed(path, &error))?;
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Refuses a sparse file in the form of POSIX archives, whose data begins with a map.
@@ -169,11 +191,13 @@ fn make<R: Read>(
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
             let file = top.file(path).map_err(named)?;
             copy(entry, &file, path, bounds, left)?;
-            return settle(&file, entry.header()).map_err(named);
+            let attributes = Attributes::of(entry.header(), bounds).map_err(named)?;
+            return attributes.set(&file).map_err(named);
         }
         EntryType::Symlink => {
             let target = link_target(entry, path)?;
-            return top.symlink(path, &target, entry.header()).map_err(named);
+            let attributes = Attributes::of(entry.header(), bounds).map_err(named)?;
+            return top.symlink(path, &target, &attributes).map_err(named);
         }
         EntryType::Link => {
             let target = plain(link_target(entry, path)?.as_os_str().as_bytes())?;
@@ -224,6 +248,7 @@ impl Top {
     fn place<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a Path)> {
         let name = path.file_name().map(Path::new).ok_or(io::ErrorKind::InvalidInput)?;
         let parent = path.parent().unwrap_or(Path::new(""));
+        self.count(parent)?;
         match self.open_dir(parent) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             opened => return Ok((opened?, name)),
@@ -235,6 +260,7 @@ impl Top {
                 Err(Errno::EXIST) => {}
                 made => {
                     made?;
+                    self.count(&so_far)?;
                     self.implied.set(self.implied.get().saturating_add(1));
                     // As tar makes them.
                     let made = openat(&at, part.as_os_str(), directory(), Mode::empty())?;
@@ -245,6 +271,21 @@ impl Top {
             at = self.open_dir(&so_far)?;
         }
         Ok((at, name))
+    }
+
+    /// Counts a name of a directory.
+    fn count(&self, dir: &Path) -> io::Result<()> {
+        let mut hasher = DefaultHasher::new();
+        dir.hash(&mut hasher);
+        let mut names = self.names.borrow_mut();
+        let count = names.entry(hasher.finish()).or_default();
+        *count += 1;
+        if *count > MOST_NAMES {
+            return Err(io::Error::other(format!(
+                "its directory has more than {MOST_NAMES} names, for which mke2fs would need too long"
+            )));
+        }
+        Ok(())
     }
 
     fn dir(&self, path: &Path) -> io::Result<()> {
@@ -278,14 +319,14 @@ impl Top {
         Ok(openat(&parent, name, flags, Mode::from_raw_mode(0o600))?.into())
     }
 
-    fn symlink(&self, path: &Path, target: &Path, header: &Header) -> io::Result<()> {
+    fn symlink(&self, path: &Path, target: &Path, attributes: &Attributes) -> io::Result<()> {
         let (parent, name) = self.place(path)?;
         Self::free(&parent, name)?;
         symlinkat(target, &parent, name)?;
-        if let Some((uid, gid)) = owner(header)? {
+        if let Some((uid, gid)) = attributes.owner {
             chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
-        Ok(utimensat(&parent, name, &times(header), AtFlags::SYMLINK_NOFOLLOW)?)
+        Ok(utimensat(&parent, name, &attributes.times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     fn link(&self, target: &Path, path: &Path) -> io::Result<()> {
@@ -305,13 +346,38 @@ const fn directory() -> OFlags {
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC)
 }
 
-/// Sets owner, mode and time. The owner first: a change of it removes the bits for setuid.
-fn settle(file: &File, header: &Header) -> io::Result<()> {
-    if let Some((uid, gid)) = owner(header)? {
-        fchown(file, Some(uid), Some(gid))?;
+/// Owner, mode and time that an entry gets.
+struct Attributes {
+    owner: Option<(Uid, Gid)>,
+    mode: Mode,
+    times: Timestamps,
+}
+
+impl Attributes {
+    fn of(header: &Header, bounds: &mut Bounds<'_>) -> io::Result<Self> {
+        let (owner, mode) = (owner(header)?, header.mode()? & 0o7777);
+        let times = times(header);
+        let (Some(marks), Some((uid, gid))) = (bounds.marks.as_deref_mut(), owner) else {
+            return Ok(Self { owner, mode: Mode::from_raw_mode(mode), times });
+        };
+        let (mode, readable) = match header.entry_type() {
+            EntryType::Directory => (mode, READABLE_DIRECTORY),
+            // The kernel gives links all permissions, whatever an archive says.
+            EntryType::Symlink => (0o777, READABLE_FILE),
+            _ => (mode, READABLE_FILE),
+        };
+        let mark = Gid::from_raw(marks.of(mode, gid.as_raw()));
+        Ok(Self { owner: Some((uid, mark)), mode: Mode::from_raw_mode(readable), times })
     }
-    fchmod(file, Mode::from_raw_mode(header.mode()? & 0o7777))?;
-    Ok(futimens(file, &times(header))?)
+
+    /// Sets them. The owner first: a change of it removes the bits for setuid.
+    fn set(&self, file: &File) -> io::Result<()> {
+        if let Some((uid, gid)) = self.owner {
+            fchown(file, Some(uid), Some(gid))?;
+        }
+        fchmod(file, self.mode)?;
+        Ok(futimens(file, &self.times)?)
+    }
 }
 
 /// The owner of an entry; `None` if this process cannot give files to others.
@@ -377,188 +443,5 @@ fn failed(path: &Path, error: &io::Error) -> ImageError {
             ImageError::NoSpace { path: path.into() }
         }
         _ => refused(format!("cannot unpack {}: {error}", path.display())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::MetadataExt;
-    use std::sync::Arc;
-
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-    use model::{Disk, HostError};
-    use tar::Builder;
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::{Budget, Limits};
-
-    struct Free;
-
-    impl Disk for Free {
-        fn free_space(&self, _: &Path) -> Result<u64, HostError> {
-            Ok(1 << 40)
-        }
-
-        fn write_out(&self, _: &Path) {}
-    }
-
-    /// An entry: its type, path, target, mode and data.
-    type One<'a> = (EntryType, &'a str, &'a str, u32, &'a [u8]);
-
-    fn archive(entries: &[One<'_>]) -> Vec<u8> {
-        let mut builder = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
-        for (kind, path, target, mode, data) in entries {
-            let mut header = Header::new_gnu();
-            // What the library would refuse to write.
-            let name = &mut header.as_old_mut().name;
-            name[..path.len()].copy_from_slice(path.as_bytes());
-            let link = &mut header.as_old_mut().linkname;
-            link[..target.len()].copy_from_slice(target.as_bytes());
-            header.set_entry_type(*kind);
-            header.set_mode(*mode);
-            header.set_uid(1000);
-            header.set_gid(100);
-            header.set_mtime(1_000_000_000);
-            header.set_size(data.len() as u64);
-            header.set_cksum();
-            builder.append(&header, *data).unwrap();
-        }
-        builder.into_inner().unwrap().finish().unwrap()
-    }
-
-    fn unpacked_within(entries: &[One<'_>], most: u64) -> (TempDir, Result<(), ImageError>) {
-        let top = TempDir::new().unwrap();
-        fs::write(top.path().join("outside"), "untouched").unwrap();
-        let into = top.path().join("tree");
-        fs::create_dir(&into).unwrap();
-        let budget = Budget::new(Arc::new(Free), Limits::default());
-        let mut allowance = budget.allowance(top.path());
-        let cancel = Cancel::default();
-        let mut bounds = Bounds { most, allowance: &mut allowance, cancel: &cancel };
-        let result = unpack(archive(entries).as_slice(), &into, &mut bounds);
-        assert_eq!(fs::read_to_string(top.path().join("outside")).unwrap(), "untouched");
-        assert_eq!(fs::read_dir(top.path()).unwrap().count(), 2, "nothing is made beside it");
-        (top, result)
-    }
-
-    fn unpacked(entries: &[One<'_>]) -> (TempDir, Result<(), ImageError>) {
-        unpacked_within(entries, 1 << 20)
-    }
-
-    const FILE: EntryType = EntryType::Regular;
-    const DIR: EntryType = EntryType::Directory;
-    const SYMLINK: EntryType = EntryType::Symlink;
-    const LINK: EntryType = EntryType::Link;
-
-    #[test]
-    fn directories_that_no_entry_describes_are_counted() {
-        let deep = [(FILE, "a/b/c/d/e/f", "", 0o644, b"".as_slice())];
-        unpacked_within(&deep, 6 * ENTRY).1.unwrap();
-        let refused = unpacked_within(&deep, 6 * ENTRY - 1).1;
-        assert!(matches!(refused, Err(ImageError::ArchiveTooLarge { .. })), "{refused:?}");
-    }
-
-    #[test]
-    fn a_sparse_file_whose_data_begins_with_a_map_is_refused() {
-        let mut builder = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
-        builder.append_pax_extensions([("GNU.sparse.major", b"1".as_slice())]).unwrap();
-        let mut header = Header::new_ustar();
-        header.set_path("GNUSparseFile.1/sparse").unwrap();
-        header.set_size(0);
-        header.set_cksum();
-        builder.append(&header, b"".as_slice()).unwrap();
-        let archive = builder.into_inner().unwrap().finish().unwrap();
-        let top = TempDir::new().unwrap();
-        let budget = Budget::new(Arc::new(Free), Limits::default());
-        let mut allowance = budget.allowance(top.path());
-        let cancel = Cancel::default();
-        let mut bounds = Bounds { most: 1 << 20, allowance: &mut allowance, cancel: &cancel };
-        let error = unpack(archive.as_slice(), top.path(), &mut bounds).unwrap_err().to_string();
-        assert!(error.contains("sparse") && error.contains("--format=gnu"), "{error}");
-    }
-
-    #[test]
-    fn files_keep_their_owners_modes_and_times() {
-        let (top, result) = unpacked(&[
-            (DIR, "./", "", 0o755, b""),
-            (DIR, "./closed", "", 0o555, b""),
-            (FILE, "./closed/file", "", 0o4640, b"data"),
-            (SYMLINK, "link", "/etc/passwd", 0o777, b""),
-            (LINK, "hard", "closed/file", 0o640, b""),
-            (FILE, "/absolute/deep/file", "", 0o600, b"x"),
-            (FILE, "twice", "", 0o600, b"first"),
-            (FILE, "twice", "", 0o600, b"second"),
-        ]);
-        result.unwrap();
-        let at = |path: &str| top.path().join("tree").join(path);
-        let file = fs::metadata(at("closed/file")).unwrap();
-        assert_eq!((file.mode() & 0o7777, file.mtime()), (0o4640, 1_000_000_000));
-        if rustix::process::geteuid().is_root() {
-            assert_eq!((file.uid(), file.gid()), (1000, 100));
-        }
-        assert_eq!(fs::metadata(at("closed")).unwrap().mode() & 0o7777, 0o555);
-        assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("/etc/passwd"));
-        assert_eq!(fs::metadata(at("hard")).unwrap().ino(), file.ino());
-        assert_eq!(fs::read(at("absolute/deep/file")).unwrap(), b"x");
-        assert_eq!(fs::read(at("twice")).unwrap(), b"second");
-    }
-
-    #[test]
-    fn no_path_leaves_the_directory() {
-        let attacks: [&[One<'_>]; 6] = [
-            &[(FILE, "../outside", "", 0o600, b"x")],
-            &[(FILE, "a/../../outside", "", 0o600, b"x")],
-            &[(SYMLINK, "up", "..", 0o777, b""), (FILE, "up/outside", "", 0o600, b"x")],
-            &[(SYMLINK, "up", "../outside", 0o777, b""), (LINK, "new", "up/x", 0o600, b"")],
-            &[(LINK, "stolen", "../outside", 0o600, b"")],
-            &[(SYMLINK, "up", "..", 0o777, b""), (LINK, "stolen", "up/outside", 0o600, b"")],
-        ];
-        for attack in attacks {
-            let (_top, result) = unpacked(attack);
-            assert!(matches!(result, Err(ImageError::Archive { .. })), "{attack:?}: {result:?}");
-        }
-        // A link in the place of a file is replaced, not written through.
-        let (top, result) = unpacked(&[
-            (SYMLINK, "file", "../outside", 0o777, b""),
-            (FILE, "file", "", 0o600, b"x"),
-        ]);
-        result.unwrap();
-        assert!(top.path().join("tree/file").symlink_metadata().unwrap().is_file());
-        // An absolute path is one below the directory.
-        let (top, result) = unpacked(&[(FILE, "/outside", "", 0o600, b"x")]);
-        result.unwrap();
-        assert!(top.path().join("tree/outside").exists());
-    }
-
-    #[test]
-    fn what_is_too_large_or_no_file_is_refused() {
-        let zeros = vec![0; 2 << 20];
-        let (_top, result) = unpacked(&[(FILE, "bomb", "", 0o600, &zeros)]);
-        assert!(matches!(result, Err(ImageError::ArchiveTooLarge { .. })), "{result:?}");
-        let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
-        let many: Vec<One<'_>> =
-            names.iter().map(|name| (DIR, name.as_str(), "", 0o755, &b""[..])).collect();
-        assert!(matches!(unpacked(&many).1, Err(ImageError::ArchiveTooLarge { .. })));
-        for kind in [EntryType::Char, EntryType::Block, EntryType::Fifo] {
-            let (_top, result) = unpacked(&[(kind, "node", "", 0o600, b"")]);
-            assert!(result.unwrap_err().to_string().contains("node is a"), "{kind:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_archive_is_told() {
-        let dir = TempDir::new().unwrap();
-        let budget = Budget::new(Arc::new(Free), Limits::default());
-        let mut allowance = budget.allowance(dir.path());
-        let whole = archive(&[(FILE, "a", "", 0o600, &[7; 5000])]);
-        for bytes in [&b"x"[..], b"", &whole[..whole.len() / 2]] {
-            let cancel = Cancel::default();
-            let mut bounds = Bounds { most: 1 << 20, allowance: &mut allowance, cancel: &cancel };
-            let error = unpack(bytes, dir.path(), &mut bounds).unwrap_err();
-            assert!(error.to_string().contains("not a complete .tar.gz"), "{error}");
-        }
     }
 }

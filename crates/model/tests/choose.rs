@@ -130,10 +130,10 @@ fn devices_that_cannot_be_handed_over_are_not_missing_from_the_host() {
 fn a_device_in_the_same_request_is_not_missing_from_the_host() {
     let given = Given::new(gpus(&[0]));
     let refusal = given.choose(&["0000:01:00.0", "gpu"]).unwrap_err();
-    assert_eq!(refusal.message, "gpu: none is free (0000:01:00.0 is already in this request)");
+    assert_eq!(refusal.message, "gpu: none is free (0000:01:00.0 is in this request already)");
     assert!(refusal.remedy.contains("fewer"), "{}", refusal.remedy);
     let refusal = given.choose(&["gpu", "gpu"]).unwrap_err();
-    assert!(refusal.message.contains("already in this request"), "{refusal}");
+    assert!(refusal.message.contains("in this request already"), "{refusal}");
     let refusal = given.choose(&["0000:01:00.0", "0000:01:00.0"]).unwrap_err();
     assert_eq!(refusal.message, "the request names 0000:01:00.0 twice");
 }

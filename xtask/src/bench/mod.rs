@@ -20,8 +20,11 @@ use anyhow::Result;
 /// How long many clients send requests.
 const CROWD: Duration = Duration::from_secs(60);
 
+/// Measures something of this executable, and says what.
+type Measure = fn(&Path) -> Result<String>;
+
 /// What is measured, by name.
-const FIGURES: [(&str, fn(&Path) -> Result<String>); 10] = [
+const FIGURES: [(&str, Measure); 10] = [
     ("choosing", |_| choosing::sets()),
     ("create", |_| engine::create()),
     ("steps", |_| claims::step()),

@@ -108,7 +108,25 @@ impl Tool {
         if status.success() {
             return Ok(text);
         }
-        Err(explain(program, status, &text))
+        match self.blocked(arguments) {
+            Some(said) => Err(ImageError::Tool { program, said }),
+            None => Err(explain(program, status, &text)),
+        }
+    }
+
+    /// Why the programs' user cannot reach one of these files, if that is so.
+    fn blocked(&self, arguments: &[OsString]) -> Option<String> {
+        let user = self.user?;
+        let paths = arguments.iter().map(Path::new).filter(|path| path.is_absolute());
+        let said = |path: &Path| {
+            let blocked = own_files::blocked(path, user).ok()??;
+            Some(format!(
+                "its user {user} cannot reach {} through {}: {blocked}",
+                path.display(),
+                blocked.dir.display()
+            ))
+        };
+        paths.filter_map(said).next()
     }
 
     fn command(&self, largest: u64) -> Command {
@@ -190,6 +208,21 @@ mod tests {
 
     fn sh(tool: &Tool, script: &str) -> Result<String, ImageError> {
         tool.run("sh", &words([&"-c", &script]), 1 << 20, &Cancel::default())
+    }
+
+    #[test]
+    fn a_directory_that_its_user_cannot_pass_is_named() {
+        if !geteuid().is_root() {
+            println!("SKIPPED: it needs root, to change the user");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let tool = Tool::of_user(1_900_001_000);
+        let error = tool.run("cat", &words([&file]), 1 << 20, &Cancel::default()).unwrap_err();
+        let chmod = format!("chmod o+x {}", dir.path().display());
+        assert!(error.to_string().ends_with(&chmod), "{error}");
     }
 
     #[test]

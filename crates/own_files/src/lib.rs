@@ -6,10 +6,12 @@
 
 mod dir;
 mod file;
+mod reach;
 mod unfit;
 
 pub use dir::{Existing, make_dir, untrusted};
 pub use file::{OwnFile, claim, expect_ours, read_open, replace_with};
+pub use reach::{Blocked, blocked};
 pub use unfit::Unfit;
 
 /// The mode of the state directory: machines' users pass through it, and cannot list it.

@@ -298,20 +298,11 @@ impl Files {
 /// Checks that the machine's user can reach a file. The error names the directory without permission; the VMM would
 /// only report "Permission denied".
 pub fn expect_reachable(path: &Path, uid: u32) -> Result<(), LaunchError> {
-    for dir in path.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()) {
-        let metadata = fs::metadata(dir).map_err(failed("stat", dir))?;
-        let mode = metadata.mode();
-        let may_pass = if metadata.uid() == uid { mode & 0o100 != 0 } else { mode & 0o001 != 0 };
-        if !may_pass {
-            let reason = format!(
-                "the machine's user {uid} has no execute permission on it (mode {:04o}); chmod o+x {}",
-                mode & 0o7777,
-                dir.display()
-            );
-            return Err(file_error(&format!("reach {} through", path.display()), dir, reason));
-        }
-    }
-    Ok(())
+    let Some(blocked) = own_files::blocked(path, uid).map_err(failed("stat", path))? else {
+        return Ok(());
+    };
+    let reason = format!("the machine's user {uid} has {blocked}");
+    Err(file_error(&format!("reach {} through", path.display()), &blocked.dir, reason))
 }
 
 /// Creates an empty file for a user, or keeps the existing one.

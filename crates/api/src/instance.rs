@@ -234,6 +234,7 @@ pub struct DisplayAccess {
 #[serde(default)]
 pub struct NetworkRequest {
     /// Whether to add a virtual network card; by default it is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// `user` (the default): passt connects the guest to the host's networks. `bridge`: the card is a port of a bridge of the
     /// host. `macvtap`: it is beside an interface of the host. `none`: like `enabled: false`.

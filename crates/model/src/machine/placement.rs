@@ -213,13 +213,17 @@ fn too_little_memory(one: &Placing<'_>, node: u32, available: u64) -> Refusal {
 
 fn too_few_cores(one: &Placing<'_>, node: u32, cores: &[Vec<HostCpu>]) -> Refusal {
     let processors: usize = cores.iter().map(Vec::len).sum();
+    let count = |number: usize, what: &str| {
+        format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    };
+    let needed = usize::try_from(one.vcpus).unwrap_or(usize::MAX);
     Refusal::new(
         Code::InsufficientResources,
         format!(
-            "the machine needs {} processors of its own on NUMA node {node}, where {} free cores have {processors}, and one core \
-             stays the host's",
-            one.vcpus,
-            cores.len()
+            "the machine needs {} of its own on NUMA node {node}, which has {} with {}, and one core stays the host's",
+            count(needed, "processor"),
+            count(cores.len(), "free core"),
+            count(processors, "processor")
         ),
         "stop a machine that has cores of its own (`handover instance show`), use fewer `--vcpus`, or `--placement auto`",
     )
@@ -287,7 +291,7 @@ mod tests {
         assert_eq!(many.others.len(), 8, "it is not squeezed on one core");
         let error = choose(PlacementUse::Required, 2, &[Some(1)], &taken, &host(4)).unwrap_err();
         assert!(error.message.contains("2 processors of its own on NUMA node 1"), "{error:?}");
-        assert!(error.message.contains("1 free cores have 2"), "{error:?}");
+        assert!(error.message.contains("1 free core with 2 processors"), "{error:?}");
     }
 
     #[test]

@@ -259,11 +259,12 @@ fn other_tools(host: &Host) {
         seconds() * 2
     ));
     rest(host);
-    // What the other tool left is its own: it cleans up after itself.
+    // What the other tool left is its own: it cleans up after itself. vfio-pci, to which it bound the devices, lets them
+    // sleep (`auto`), and that is what a claim restores if it found it.
     released(host, "other tools");
     host.sh(&format!(
         "for device in {NVME} {GPU}; do
-             cd /sys/bus/pci/devices/$device; echo >driver_override
+             cd /sys/bus/pci/devices/$device; echo >driver_override; echo on >power/control
              native=$([ $device = {NVME} ] && echo nvme || echo labgpu)
              [ \"$(basename $(readlink driver))\" = $native ] && continue
              echo $device >driver/unbind; echo $device >/sys/bus/pci/drivers_probe

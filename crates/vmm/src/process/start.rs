@@ -150,15 +150,31 @@ impl<V: Vmm> ProcessLauncher<V> {
     fn bring_up(&self, spec: &MachineSpec, watch: &Watch) -> Result<(), LaunchError> {
         let patience = patience(spec.memory, functions(spec), spec.huge_pages.is_some());
         let control = Control::starting(self.run_dir(spec.id).control(), watch);
-        let pin = |threads: &[u32]| {
-            let process = watch.handle().pid().unwrap_or_default();
-            let cpus = spec.placement.iter().flat_map(|placed| &placed.cpus);
-            cpus.zip(threads)
-                .try_for_each(|(cpu, thread)| affinity::pin(&self.proc, process, *thread, *cpu))
-        };
+        let pin = |threads: &[u32]| self.pin(spec, watch, threads);
         self.vmm
             .bring_up(spec, &control, &pin, Instant::now() + patience)
             .map_err(|error| self.start_error(error, watch, patience))
+    }
+
+    /// Pins the threads of the virtual processors. A machine that is only to be near its devices does without.
+    fn pin(&self, spec: &MachineSpec, watch: &Watch, threads: &[u32]) -> io::Result<()> {
+        let Some(placed) = &spec.placement else { return Ok(()) };
+        let process = watch.handle().pid().unwrap_or_default();
+        let mut pairs = placed.cpus.iter().zip(threads);
+        match pairs.try_for_each(|(cpu, thread)| affinity::pin(&self.proc, process, *thread, *cpu))
+        {
+            Err(error) if !placed.is_bound => {
+                tracing::warn!(machine = %spec.id, %error, "cannot pin the machine's virtual processors");
+                Ok(())
+            }
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!(
+                    "cannot pin the virtual processors: {error}; `--placement auto` does without"
+                ),
+            )),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// The error of a failed start. If the VMM has exited, the end of its log has the reason.

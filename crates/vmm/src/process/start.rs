@@ -160,9 +160,8 @@ impl<V: Vmm> ProcessLauncher<V> {
     fn pin(&self, spec: &MachineSpec, watch: &Watch, threads: &[u32]) -> io::Result<()> {
         let Some(placed) = &spec.placement else { return Ok(()) };
         let process = watch.handle().pid().unwrap_or_default();
-        let mut pairs = placed.cpus.iter().zip(threads);
-        match pairs.try_for_each(|(cpu, thread)| affinity::pin(&self.proc, process, *thread, *cpu))
-        {
+        let pairs = threads.iter().copied().zip(placed.cpus.iter().copied());
+        match affinity::pin(&self.proc, process, spec.uid, &pairs.collect::<Vec<_>>()) {
             Err(error) if !placed.is_bound => {
                 tracing::warn!(machine = %spec.id, %error, "cannot pin the machine's virtual processors");
                 Ok(())

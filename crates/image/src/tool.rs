@@ -216,7 +216,8 @@ mod tests {
             println!("SKIPPED: it needs root, to change the user");
             return;
         }
-        let dir = tempfile::tempdir().unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let dir = tempfile::Builder::new().permissions(private).tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
         let tool = Tool::of_user(1_900_001_000);

@@ -77,7 +77,11 @@ fn display_of_one_model(
 pub(super) fn already_requested(candidate: &Chosen, named: &Chosen) -> Refusal {
     let message = if candidate.head == named.head {
         let message = format!("{} is in this request already", candidate.head);
-        return Refusal::new(Code::InsufficientResources, message, "name each device once");
+        return Refusal::new(
+            Code::InsufficientResources,
+            message,
+            "name each device once, or request fewer devices",
+        );
     } else {
         format!("{} excludes {}, which is already in this request", candidate.head, named.head)
     };

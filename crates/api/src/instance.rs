@@ -455,7 +455,7 @@ pub struct Instance {
     /// Where its machine runs, if it was placed at its last start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
-    pub placed: Option<Placed>,
+    pub placed: Option<crate::Placed>,
     /// How many ports it has for devices that it gets while it runs; absent: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
@@ -587,16 +587,4 @@ pub struct WaitOutcome {
     pub state_error: Option<String>,
     /// Whether the wait timed out before the state was reached.
     pub timed_out: bool,
-}
-
-/// Where a machine runs on the host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Placed {
-    /// The NUMA node.
-    pub node: u32,
-    /// The processor of the host of each virtual processor; empty: they are not pinned.
-    pub cpus: Vec<u32>,
-    /// Whether its memory can only be on that node.
-    pub memory_bound: bool,
 }

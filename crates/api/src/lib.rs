@@ -12,6 +12,7 @@ mod exec;
 mod health;
 mod image;
 mod instance;
+mod placed;
 mod pod;
 #[cfg(feature = "openapi")]
 mod request_forms;
@@ -43,8 +44,9 @@ pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage, MakeImage, ResizeImage};
 pub use instance::{
     Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
-    NetworkRequest, Placed, RestartPolicy, RestartStatus, Rom, UpdateInstance, WaitOutcome,
+    NetworkRequest, RestartPolicy, RestartStatus, Rom, UpdateInstance, WaitOutcome,
 };
+pub use placed::Placed;
 pub use pod::{CreatePods, Pods};
 pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,

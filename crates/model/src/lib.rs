@@ -22,6 +22,7 @@ mod host_error;
 mod host_lock;
 mod ids;
 mod inventory;
+mod launch_error;
 mod loopback_filter;
 mod machine;
 mod mark;
@@ -60,6 +61,7 @@ pub use inventory::{
     MdevType, MigInstance, Node, Nodes, NumaNode, PortType, Power, ResetDomain, ResetReach,
     ResizableBar, VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, is_vfio, short_titles,
 };
+pub use launch_error::LaunchError;
 pub use loopback_filter::{FilterError, LoopbackFilter, NameServerAlias};
 pub use machine::{
     Autostart, AutostartChange, Availability, BlockDevice, BlockError, BlockFile, BlockIdentity,
@@ -83,9 +85,7 @@ pub use names::{
 pub use own_state::{OwnState, Share, Unhealthy};
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
 pub use password::check_password_hash;
-pub use ports::{
-    Capacity, Checked, Disk, Holder, HolderKind, Host, KnownMachine, LaunchError, Launcher,
-};
+pub use ports::{Capacity, Checked, Disk, Holder, HolderKind, Host, KnownMachine, Launcher};
 pub use process_stat::ProcessStat;
 pub use refusal::{Code, Refusal};
 pub use scan::Scan;

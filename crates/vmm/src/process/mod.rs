@@ -57,8 +57,8 @@ pub(crate) use procfs::Proc;
 pub(crate) use programs::{VersionText, is_executable, on_path, printed, wait};
 pub(crate) use run_dir::{Record, RunDir};
 
-/// How often the sizes of a machine's console and log are checked while they grow, and at least. With hundreds of quiet
-/// machines a daemon that nobody asks anything must use no processor time.
+/// How often the sizes of a machine's console and log are checked: while they grow, and while they do not. Hundreds of idle machines
+/// must not cost processor time.
 const CHECKS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(32));
 
 /// How long a VMM may take to accept a viewer.

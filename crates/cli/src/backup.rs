@@ -57,7 +57,7 @@ impl Backup {
         }
         engine::backup(&self.state_dir, &self.file)
             .map_err(Failure::to(format!("back up to {shown}")))?;
-        output::line(&format!("Backed up to {shown}."))
+        output::line(&format!("Backed up {} to {shown}.", self.state_dir.display()))
     }
 }
 

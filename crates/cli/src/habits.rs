@@ -60,8 +60,8 @@ const HABITS: &[(&[&str], &str)] = &[
     (&["unregister"], "`handover device rm NAME` unregisters a device"),
     (
         &[
-            "create", "run", "start", "stop", "ps", "vms", "machines", "console", "logs",
-            "destroy", "pause", "suspend", "resume", "stats",
+            "create", "run", "start", "stop", "ps", "machines", "console", "logs", "destroy",
+            "pause", "suspend", "resume", "stats", "vm", "vms", "machine", "reboot", "restart",
         ],
         "`handover instance` manages machines: `handover instance create`, `handover instance list`, ...",
     ),

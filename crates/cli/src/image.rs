@@ -184,7 +184,7 @@ async fn make(client: &Client, name: &str, body: &MakeImage) -> Result<Imported,
     let what = format!("the image {name} is made");
     waiting(&what, async {
         let image = client.post(&path, Some(body)).await?;
-        until_ready(client, image, name, "choose another way, or free space").await
+        until_ready(client, image, name, "mend that").await
     })
     .await
 }
@@ -277,7 +277,7 @@ impl Import {
         let size = model::shown::bytes(sizes.map(|file| file.len()).sum());
         let what = format!("{size} are sent to the daemon");
         let image: Imported = waiting(&what, client.upload("/images", upload)).await?;
-        let checked = until_ready(client, image, &self.name, "fix the file");
+        let checked = until_ready(client, image, &self.name, "mend that");
         waiting("the daemon checks and copies the image", checked).await
     }
 }

@@ -24,12 +24,33 @@ pub fn print<T: Serialize, const N: usize>(
     if json {
         return output::json(&all);
     }
-    let rows: Vec<[String; N]> = all.iter().map(cells).collect();
-    output::text(&table(headings, rows).render_within(terminal::width()))?;
     if all.is_empty() {
         output::note(none);
+        return Ok(());
     }
-    Ok(())
+    let rows: Vec<[String; N]> = all.iter().map(cells).collect();
+    output::text(&table(headings, rows).render_within(terminal::width()))
+}
+
+/// The same, with the column that gives way on a narrow terminal, and shorter forms of its cells, the shortest last.
+pub fn print_with<T: Serialize, const N: usize>(
+    json: bool,
+    all: &[T],
+    none: &str,
+    headings: [&'static str; N],
+    (column, shorter): (&str, impl Fn(&T) -> Vec<String>),
+    cells: impl Fn(&T) -> [String; N],
+) -> Done {
+    if json {
+        return output::json(&all);
+    }
+    if all.is_empty() {
+        output::note(none);
+        return Ok(());
+    }
+    let mut table = Table::with_names(&headings, column);
+    all.iter().for_each(|one| table.row_of(cells(one), shorter(one)));
+    output::text(&table.render_within(terminal::width()))
 }
 
 /// A table of values, with the shorter forms of models' names.

@@ -43,6 +43,7 @@ enum Command {
         tags: Vec<(String, String)>,
     },
     /// Show a volume
+    #[command(visible_alias = "info")]
     Show {
         /// Name or id of the volume, as `handover volume list` shows it
         volume: String,

@@ -146,6 +146,11 @@ impl Engine {
         let host_lock =
             host.lock_host(&config.state_dir).map_err(|error| refusals::host_not_locked(&error))?;
         let store = Arc::new(Store::open(&config.state_dir)?);
+        for dir in config.image_dirs.iter().chain(&config.block_dirs) {
+            if !dir.is_dir() {
+                tracing::warn!("{} is no directory: nothing can be taken from it", dir.display());
+            }
+        }
         let config = Arc::new(config);
         let journal =
             Arc::new(Journal::new(store.clone(), host.clone(), observer, &config, host_lock)?);

@@ -45,7 +45,9 @@ pub use instance_requests::{
     CardWish, ChangeInstance, ChangeMachine, Changed, CreateInstance, DeviceWish, DiskWish,
     FirstBoot, NetworkWish, RomWish, WantedContent,
 };
-pub use instances::{Blocked, GuestProcess, Instances, Restarts, SSH_PORTS, ScreenAccess};
+pub use instances::{
+    Blocked, GuestProcess, Instances, NO_USER_DATA, Restarts, SSH_PORTS, ScreenAccess,
+};
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
 pub use own_state::own_state;

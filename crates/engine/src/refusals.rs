@@ -215,6 +215,15 @@ pub fn not_restored_earlier(claim: &Claim, health: &[Health], reason: &str) -> R
     claim.head().map_or_else(|| wedged(reason), |head| wedged_at(head, reason))
 }
 
+/// The way to take a device from an instance, which keeps the instance.
+pub fn detach_first(name: &str, claim: &Claim) -> String {
+    // Several virtual functions or vGPUs can be of one device: an id tells them apart.
+    let is_whole = claim.parts.iter().all(|part| part.partition.is_none());
+    let device = claim.head().filter(|_| is_whole);
+    let device = device.map_or_else(|| claim.id.to_string(), |head| head.to_string());
+    format!("take it from the instance first: `handover instance detach {name} {device}`")
+}
+
 /// The refusal for others that want the devices of this claim. The message has no subject (see [`ExistingClaim`](model::choose::ExistingClaim)).
 pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance], health: &[Health]) -> Refusal {
     if claim.claim.state == ClaimState::Wedged {
@@ -231,7 +240,7 @@ pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance], health: &[Heal
         return Refusal::new(
             Code::InUse,
             format!("is attached to the instance {name:?}"),
-            format!("run `handover instance rm {name}` first"),
+            detach_first(name, &claim.claim),
         );
     }
     let owner = &claim.claim.owner;
@@ -271,6 +280,16 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
             Code::StepFailed,
             error.to_string(),
             "the message is the hypervisor's; for VFIO errors see also `dmesg`",
+        ),
+        LaunchError::Gone => Refusal::new(
+            Code::InvalidState,
+            error.to_string(),
+            "it has ended meanwhile: `handover instance list` shows its state, and `handover instance start` starts it",
+        ),
+        LaunchError::Deadline { .. } | LaunchError::Monitor { .. } => Refusal::new(
+            Code::LaunchFailed,
+            error.to_string(),
+            "if it runs and does not answer, `handover instance stop` ends it; for VFIO errors see also `dmesg`",
         ),
         LaunchError::Address { .. } => Refusal::new(
             Code::NetworkUnavailable,

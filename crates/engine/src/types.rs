@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use image::NewVolume;
 use jiff::Timestamp;
 use model::choose::{Options, Want};
-use model::{Address, Claim, DiskFormat, Id, Kind, MachineOptions, Owner, Part, VgpuSlots};
+use model::{
+    Address, Claim, DiskFormat, GuestSlot, GuestSource, Id, Kind, MachineOptions, Owner, Part,
+    VgpuSlots,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -325,6 +328,15 @@ pub struct InstanceDevice {
     pub profile: Option<String>,
     /// The functions, and the partition.
     pub part: Part,
+}
+
+impl InstanceDevice {
+    /// What the guest has as the first function of it.
+    #[must_use]
+    pub fn source(&self) -> Option<GuestSource> {
+        let slot = GuestSlot::for_part(&self.part);
+        slot.functions.iter().min_by_key(|one| one.function).map(|one| one.source)
+    }
 }
 
 /// A virtual machine that Handover runs.

@@ -11,7 +11,8 @@ use crate::root::Root;
 const NODES: &str = "sys/devices/system/node";
 const CPUS: &str = "sys/devices/system/cpu";
 
-/// Reads them. A host without NUMA has one node; what cannot be read is left out.
+/// Reads them. A host without NUMA has one node; what cannot be read is left out, and so are processors that this process may
+/// not use: its machines may not either.
 pub fn read(root: &Root) -> CpuLayout {
     let online = root.attribute(&format!("{CPUS}/online")).unwrap_or_default();
     let isolated = list(&root.attribute(&format!("{CPUS}/isolated")).unwrap_or_default());
@@ -30,7 +31,11 @@ pub fn read(root: &Root) -> CpuLayout {
     if layout.nodes.is_empty() {
         layout.nodes.insert(0, available(&root.attribute("proc/meminfo").unwrap_or_default()));
     }
+    let allowed = allowed(&root.attribute("proc/self/status").unwrap_or_default());
     for number in list(&online) {
+        if allowed.as_ref().is_some_and(|allowed| !allowed.contains(&number)) {
+            continue;
+        }
         let Some(node) =
             node_of.get(&number).copied().or_else(|| layout.nodes.keys().next().copied())
         else {
@@ -40,6 +45,12 @@ pub fn read(root: &Root) -> CpuLayout {
         layout.cpus.push(HostCpu { number, node, core, isolated: isolated.contains(&number) });
     }
     layout
+}
+
+/// The processors that a process may use (`Cpus_allowed_list` in Documentation/filesystems/proc.rst); `None` if it is not told.
+fn allowed(status: &str) -> Option<BTreeSet<u32>> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    Some(list(line.trim()))
 }
 
 /// The processors of a processor's core.
@@ -94,5 +105,8 @@ mod tests {
             [cpu(0, 0, 0, false), cpu(1, 1, 1, false), cpu(2, 0, 2, false), cpu(3, 1, 1, true)];
         assert_eq!(layout.cpus, expected);
         assert_eq!(layout.nodes, BTreeMap::from([(0, 0), (1, 6 * 1024)]));
+        write("proc/self/status", "Name:\thandover\nCpus_allowed:\t6\nCpus_allowed_list:\t1-2\n");
+        let layout = read(&Root::open(root.path()).unwrap());
+        assert_eq!(layout.cpus, expected[1..3]);
     }
 }

@@ -113,6 +113,12 @@ pub enum ImageError {
     /// The free space cannot be read.
     #[error(transparent)]
     Disk(HostError),
+    /// The file system of the store has no files of that size.
+    #[error("the file system of {} has no files of that size", path.display())]
+    NoFileOfSize {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file system of the store is full.
     #[error("not enough space below {}", path.display())]
     NoSpace {
@@ -141,6 +147,7 @@ impl ImageError {
         let (path, source) = (path.into(), source.into());
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { path },
+            io::ErrorKind::FileTooLarge => Self::NoFileOfSize { path },
             _ => Self::Io { action, path, source },
         }
     }
@@ -154,6 +161,11 @@ impl From<ImageError> for Refusal {
                 Code::InvalidRequest,
                 message,
                 "give a disk with its format, a kernel, or both",
+            ),
+            ImageError::NoFileOfSize { .. } => Self::new(
+                Code::InvalidSize,
+                message,
+                "ask for less; ext4 has files of at most 16 TB",
             ),
             ImageError::InitrdAlone => {
                 Self::new(Code::InvalidRequest, message, "also give its kernel")

@@ -18,13 +18,19 @@ pub struct Address {
 
 /// Why a text is not a PCI address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a PCI address: {problem}; {}", self.way_out())]
+#[error("{}; {}", self.reason(), self.way_out())]
 pub struct AddressError {
     text: String,
     problem: &'static str,
 }
 
 impl AddressError {
+    /// What is wrong, without what to do.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        format!("{:?} is not a PCI address: {}", self.text, self.problem)
+    }
+
     /// The address that was probably meant, or the form of one.
     #[must_use]
     pub fn way_out(&self) -> String {
@@ -133,7 +139,12 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let fail = |problem| AddressError { text: text.chars().take(64).collect(), problem };
         let plain = from_node_name(text);
-        let (rest, function) = plain.rsplit_once('.').ok_or_else(|| fail("it has no function"))?;
+        let no_function = if plain.contains(':') {
+            "it has no function"
+        } else {
+            "it has no bus and no function"
+        };
+        let (rest, function) = plain.rsplit_once('.').ok_or_else(|| fail(no_function))?;
         let mut parts = rest.rsplit(':');
         let device = parts.next().unwrap_or_default();
         let bus = parts.next().ok_or_else(|| fail("it has no bus"))?;

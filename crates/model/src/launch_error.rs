@@ -67,6 +67,9 @@ pub enum LaunchError {
         /// The VMM's error text.
         reason: String,
     },
+    /// The machine does not run: it has ended meanwhile.
+    #[error("the machine does not run")]
+    Gone,
     /// The VMM did not complete a request in time.
     #[error("the machine did not {action} within {seconds} s")]
     Deadline {

@@ -71,7 +71,7 @@ pub use machine::{
     HugeMemory, HugePagesUse, HugePool, KernelBoot, Life, MOST_SPARE_PORTS, MachineDisk,
     MachineHandle, MachineOptions, MachineRun, MachineSpec, Moving, NetworkCard, NetworkUsage,
     PasstKind, Placement, PlacementUse, Placing, Plug, PluggedFunction, Presence, Protocol,
-    Restart, RestartChange, RestartPolicy, Rom, Secret, Seed, SparePorts, Topology,
+    Restart, RestartChange, RestartPolicy, Rom, Secret, Seed, ShutDown, SparePorts, Topology,
     USUAL_SPARE_PORTS, Unplugged, Usage, VmmProcess, block_has_data, block_in_use,
     check_block_name, check_interface_name, check_rom, check_serial, is_serial,
 };

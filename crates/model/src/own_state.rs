@@ -34,6 +34,12 @@ pub enum Share {
 }
 
 impl OwnState {
+    /// The function that is registered by this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Address> {
+        self.names.iter().find(|(_, known)| *known == name).map(|(address, _)| *address)
+    }
+
     /// Why an assembly needs manual attention: one of its functions does, or a claim of it could not be restored.
     #[must_use]
     pub fn attention(&self, assembly: &Assembly) -> Option<Unhealthy> {

@@ -15,8 +15,8 @@ use crate::{
     Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, CpuLayout, Display,
     Execution, Exit, Forward, GuestSlot, HostError, HostLock, HostLockError, HugePool, Inventory,
     LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition,
-    Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, Step, Unplugged, Usage,
-    VfSettings,
+    Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, ShutDown, Step, Unplugged,
+    Usage, VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -341,7 +341,7 @@ pub trait Launcher: Send + Sync {
     ///
     /// # Errors
     /// If it does not exit.
-    fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError>;
+    fn shut_down(&self, id: Uuid, grace: Duration) -> Result<ShutDown, LaunchError>;
 
     /// Kills the machine, and removes what it had on the host besides its files. Returns when its processes have exited.
     /// Idempotent.

@@ -26,8 +26,7 @@ impl Refusal {
 
 impl From<AddressError> for Refusal {
     fn from(error: AddressError) -> Self {
-        let remedy = "use the form 0000:a2:00.0; `handover ls` shows the addresses";
-        Self::new(Code::InvalidPciAddress, error.to_string(), remedy)
+        Self::new(Code::InvalidPciAddress, error.reason(), error.way_out())
     }
 }
 

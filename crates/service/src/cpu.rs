@@ -16,19 +16,22 @@ pub fn cpu(wanted: Option<&api::Cpu>, os: Option<&str>) -> Result<Cpu, Refusal> 
         })
     });
     Ok(Cpu {
-        topology: topology(wanted)?,
+        topology: topology(wanted, None)?,
         hide_kvm: wanted.hide_kvm.unwrap_or_default(),
         os: os.transpose()?.unwrap_or_default(),
     })
 }
 
-/// What a change of the field `cpu` asks for: an arrangement, and whether KVM is hidden.
-pub fn change(wanted: Option<&api::Cpu>) -> Result<(Option<Topology>, Option<bool>), Refusal> {
+/// What a change of the field `cpu` asks for: an arrangement, and whether KVM is hidden. What is left out stays as it was.
+pub fn change(
+    wanted: Option<&api::Cpu>,
+    before: Option<Topology>,
+) -> Result<(Option<Topology>, Option<bool>), Refusal> {
     let Some(wanted) = wanted else { return Ok((None, None)) };
-    Ok((topology(wanted)?, wanted.hide_kvm))
+    Ok((topology(wanted, before)?, wanted.hide_kvm))
 }
 
-fn topology(wanted: &api::Cpu) -> Result<Option<Topology>, Refusal> {
+fn topology(wanted: &api::Cpu, before: Option<Topology>) -> Result<Option<Topology>, Refusal> {
     let parts = [wanted.sockets, wanted.cores, wanted.threads];
     if parts.contains(&Some(0)) {
         return Err(invalid(
@@ -36,10 +39,11 @@ fn topology(wanted: &api::Cpu) -> Result<Option<Topology>, Refusal> {
             "use 1 or more, or leave it out",
         ));
     }
+    let before = before.unwrap_or(Topology { sockets: 1, cores: 1, threads: 1 });
     Ok(parts.iter().any(Option::is_some).then(|| Topology {
-        sockets: wanted.sockets.unwrap_or(1),
-        cores: wanted.cores.unwrap_or(1),
-        threads: wanted.threads.unwrap_or(1),
+        sockets: wanted.sockets.unwrap_or(before.sockets),
+        cores: wanted.cores.unwrap_or(before.cores),
+        threads: wanted.threads.unwrap_or(before.threads),
     }))
 }
 
@@ -66,6 +70,15 @@ mod tests {
         assert_eq!(cpu.os, GuestOs::Windows);
         let shown = shown(&cpu).unwrap();
         assert_eq!((shown.sockets, shown.cores, shown.threads), (Some(1), Some(8), Some(1)));
+    }
+
+    #[test]
+    fn a_change_keeps_what_it_leaves_out() {
+        let wanted = api::Cpu { cores: Some(8), ..api::Cpu::default() };
+        let before = Topology { sockets: 1, cores: 4, threads: 2 };
+        let (changed, hide_kvm) = change(Some(&wanted), Some(before)).unwrap();
+        assert_eq!(changed, Some(Topology { sockets: 1, cores: 8, threads: 2 }));
+        assert_eq!(hide_kvm, None);
     }
 
     #[test]

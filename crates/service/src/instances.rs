@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use api::{
     AttachVolume, AttachedDevice, BlockDisk, Cdrom, CreateInstance, GpuRequest, StartInstance,
@@ -20,6 +21,9 @@ use crate::disks::{KnownDisks, ShownDisks};
 use crate::refusals::{self, invalid, not_implemented};
 use crate::{claims, cpu, disks, display, life, memory, networks, render, roms};
 
+/// The longest time that a guest can have to shut down.
+const LONGEST_STOP: Duration = Duration::from_secs(3600);
+
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 7] = [
     "auto_standby",
@@ -36,7 +40,10 @@ const UNSUPPORTED: [&str; 7] = [
 /// # Errors
 /// The state is unknown.
 pub fn state_of(word: &str) -> Result<InstanceState, Refusal> {
-    let state = render::STATES.iter().find(|(_, known)| *known == word).map(|(state, _)| *state);
+    let state = render::STATES
+        .iter()
+        .find(|(_, known)| known.eq_ignore_ascii_case(word))
+        .map(|(state, _)| *state);
     state.ok_or_else(|| {
         invalid(
             format!("unknown instance state {word:?}"),
@@ -111,9 +118,21 @@ pub(crate) fn check(wanted: &CreateInstance, all: &Map<String, Value>) -> Result
 ///
 /// # Errors
 /// `not_found`, `invalid_state`, `undo_failed`.
-pub fn stop(engine: &Engine, key: &str, ignored: &[String]) -> Result<api::Instance, Refusal> {
-    let stopped = render_one(engine, engine.instances().stop(key)?)?;
-    Ok(api::Instance { warnings: refusals::ignored(ignored), ..stopped })
+pub fn stop(
+    engine: &Engine,
+    key: &str,
+    timeout: Option<Duration>,
+    ignored: &[String],
+) -> Result<api::Instance, Refusal> {
+    if timeout.is_some_and(|timeout| timeout > LONGEST_STOP) {
+        return Err(invalid(
+            format!("a guest has at most {} s to shut down", LONGEST_STOP.as_secs()),
+            "leave the timeout out, or shut the guest down from inside",
+        ));
+    }
+    let (stopped, notes) = engine.instances().stop_within(key, timeout)?;
+    let stopped = render_one(engine, stopped)?;
+    Ok(api::Instance { notes, warnings: refusals::ignored(ignored), ..stopped })
 }
 
 /// Starts the machine of a stopped instance.
@@ -166,7 +185,8 @@ pub fn update(
     let devices = wanted.devices.map(|wishes| {
         wishes.into_iter().map(|wish| device(engine, wish)).collect::<Result<Vec<_>, _>>()
     });
-    let (topology, hide_kvm) = cpu::change(wanted.cpu.as_ref())?;
+    let before = engine.instances().find(key)?.options.cpu.topology;
+    let (topology, hide_kvm) = cpu::change(wanted.cpu.as_ref(), before)?;
     let machine = ChangeMachine {
         vcpus: wanted.vcpus,
         topology,
@@ -296,17 +316,20 @@ pub(crate) fn render_one(engine: &Engine, instance: Instance) -> Result<api::Ins
     let devices = engine.instances().devices()?;
     let own: Vec<_> = devices.into_iter().filter(|device| device.instance == id).collect();
     let host = Known::of(engine, &own)?;
-    let guest = engine.instances().guest_addresses(&instance);
+    let instances = engine.instances();
+    let (halted, is_silent) = instances.halted_or_silent(&instance);
+    let guest = if is_silent { Vec::new() } else { instances.guest_addresses(&instance) };
     let shown = |device: &InstanceDevice| AttachedDevice {
-        guest_address: guest.get(&device.part.head).map(ToString::to_string),
+        guest_address: guest
+            .iter()
+            .find(|(source, _)| Some(*source) == device.source())
+            .map(|(_, address)| address.to_string()),
         ..host.attached(device)
     };
     let attached = own.iter().map(shown).collect();
     let disks = KnownDisks::of(engine, std::slice::from_ref(&instance))?;
     let neighbors = neighbors(engine, std::slice::from_ref(&instance));
-    let instances = engine.instances();
-    let problems =
-        [instances.halted(&instance), instances.lost(&instance), instances.unsettled(&instance)];
+    let problems = [halted, instances.lost(&instance), instances.unsettled(&instance)];
     let problems: Vec<String> = problems.into_iter().flatten().collect();
     let problem = (!problems.is_empty()).then(|| problems.join("; "));
     let instance = Instance { state_error: problem.or(instance.state_error), ..instance };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use api::{BlockDisk, Cdrom, CreateInstance, GpuRequest, NewDisk, VolumeMount, Wish};
-use engine::{DeviceWish, Engine, Instance, Volume};
+use engine::{DeviceWish, Engine, Instance, NO_USER_DATA, Volume};
 use model::choose::{Filter, Want, WantKind};
 use model::{Code, DiskContent, Forward, Refusal, format_size, parse_duration, parse_size};
 use serde_json::{Map, Value, json};
@@ -57,7 +57,9 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         networks: several,
         roms: roms::template(engine, &instance),
         ssh_keys: seed.and_then(|seed| some(keys(&seed.meta_data))),
-        user_data: words(seed.map(|seed| seed.user_data.as_str())),
+        user_data: words(
+            seed.map(|seed| seed.user_data.as_str()).filter(|text| *text != NO_USER_DATA),
+        ),
         hostname: words(seed.map(|seed| seed.hostname.as_str())),
         password_hash: seed.and_then(|seed| password_hash(&seed.vendor_data)),
         restart_policy: life::shown_restart(&options.life.restart),
@@ -172,8 +174,8 @@ pub fn create_once(
         Code::NameConflict,
         format!("an instance named {name:?} exists, and differs: {}", differences.join("; ")),
         format!(
-            "`handover instance set {name}` changes processors, memory and when it is started; for the rest delete it first: \
-             `handover instance rm {name}`"
+            "`handover instance set {name}` changes most of this, and `handover instance attach` and `detach` its disks, while it is \
+             stopped; or give the new one another name: `handover instance create --file FILE NAME`"
         ),
     ))
 }

@@ -18,11 +18,11 @@ pub fn all(connection: &Connection, claims: &[Claim], instances: &Names) -> Done
     if connection.json() {
         return output::json(&claims);
     }
-    output::text(&table(claims, instances).render_within(terminal::width()))?;
     if claims.is_empty() {
         output::note("no claims");
+        return Ok(());
     }
-    Ok(())
+    output::text(&table(claims, instances).render_within(terminal::width()))
 }
 
 /// The claims by owner. Ids are shown only if an owner has several claims, which only their ids tell apart.

@@ -10,7 +10,7 @@ use model::{Address, Code, Refusal};
 pub struct Attach {
     /// Name or id of the instance, as `handover instance list` shows it
     instance: String,
-    /// Address of a device, or a volume, as `handover volume list` shows it
+    /// Address or registered name of a device, or gpu and the like; or a volume, as `handover volume list` shows it
     #[arg(value_name = "DEVICE|VOLUME", required_unless_present_any = ["device", "cdrom", "block"])]
     what: Option<String>,
     /// Device, as `handover instance create` takes it: a name or an address, gpu, vf@nic0, profile=L40S-1Q, ...
@@ -39,9 +39,7 @@ pub struct Attach {
 impl Attach {
     pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
         let instance = segment(&self.instance);
-        // Nothing else that can be attached has the form of an address.
-        let address = self.what.clone().filter(|what| what.parse::<Address>().is_ok());
-        if let Some(device) = self.device.or(address) {
+        if let Some(device) = self.device(client).await? {
             if self.read_only || self.bus.is_some() || self.serial.is_some() {
                 return Err(Refusal::new(
                     Code::InvalidRequest,
@@ -82,6 +80,18 @@ impl Attach {
         }
     }
 
+    /// The device, if one is meant: what has the form of an address, or is no volume.
+    async fn device(&self, client: &Client) -> Result<Option<String>, Refusal> {
+        let Some(what) = &self.what else { return Ok(self.device.clone()) };
+        if what.parse::<Address>().is_ok() {
+            return Ok(Some(what.clone()));
+        }
+        match client.get::<api::Volume>(&format!("/volumes/{}", segment(what))).await {
+            Err(refusal) if refusal.code == Code::NotFound => Ok(Some(what.clone())),
+            answer => answer.map(|_| None),
+        }
+    }
+
     /// The action, for messages.
     pub fn what(&self) -> String {
         let all = [&self.what, &self.device, &self.cdrom, &self.block];
@@ -100,7 +110,7 @@ pub struct Detach {
     #[arg(value_name = "DEVICE|DISK")]
     what: String,
     /// How long a running guest may take to let go of a device, such as 2m; 30s by default
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
 }
 

@@ -80,7 +80,7 @@ pub struct Create {
     #[arg(long, required_unless_present_any = ["cdroms", "file"])]
     image: Option<String>,
     /// Memory, such as 512MB or 4GB (powers of 1024)
-    #[arg(long, default_value = "1GB", value_parser = values::size_text)]
+    #[arg(long, visible_alias = "memory", default_value = "1GB", value_parser = values::size_text)]
     size: String,
     /// Number of virtual CPUs; 2 by default
     #[arg(long, value_parser = values::vcpus)]
@@ -188,7 +188,11 @@ impl Create {
     async fn send_file(&self, client: &Client, file: &Path) -> Result<Machine, Refusal> {
         let (mut fields, _) = template::read(file)?;
         if let (Some(name), Some(fields)) = (&self.name, fields.as_object_mut()) {
-            fields.insert("name".into(), name.clone().into());
+            let other = fields.insert("name".into(), name.clone().into());
+            if other.is_some_and(|other| other != name.as_str()) {
+                // Another machine than the one in the file.
+                template::without_own_addresses(fields);
+            }
         }
         let progress = Progress::of(client, "create", self.quiet).await;
         let created = client.post("/instances?once=true", Some(&fields)).await;

@@ -62,6 +62,7 @@ enum Command {
         tags: Vec<(String, String)>,
     },
     /// Show an instance
+    #[command(visible_alias = "info")]
     Show {
         /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
@@ -69,18 +70,13 @@ enum Command {
         #[arg(long, conflicts_with = "json")]
         yaml: bool,
     },
-    /// Start the machine of a stopped instance
-    Start {
-        /// Name or id of the instance, as `handover instance list` shows it
-        instance: String,
-    },
+    /// Start the machines of stopped instances
+    Start(Several),
     /// Stop the machine of an instance; it keeps its devices
     Stop(Stop),
-    /// Stop the machine of an instance if it runs, and start it
-    Restart {
-        /// Name or id of the instance, as `handover instance list` shows it
-        instance: String,
-    },
+    /// Stop the machines of instances if they run, and start them
+    #[command(alias = "reboot")]
+    Restart(Several),
     /// Pause guests: their processors stop, and they keep their memory and devices
     Pause(Several),
     /// Let paused guests continue, or those that the hypervisor has stopped
@@ -94,8 +90,9 @@ enum Command {
     /// Delete an instance, and return its devices to their previous drivers
     #[command(visible_alias = "delete")]
     Rm {
-        /// Name or id of the instance, as `handover instance list` shows it
-        instance: String,
+        /// Names or ids of instances, as `handover instance list` shows them
+        #[arg(required = true, value_name = "INSTANCE")]
+        instances: Vec<String>,
     },
     /// Show what instances use: processors, memory, disks
     Stats(Stats),
@@ -153,16 +150,9 @@ impl Instance {
                 let what = format!("show the instance {instance}");
                 show_after(&connection, what, async |client| client.get(&path).await)
             }
-            Command::Start { instance } => {
-                let path = format!("/instances/{}/start", segment(&instance));
-                let what = format!("start the instance {instance}");
-                show_after(&connection, what, async |client| client.post(&path, None::<&()>).await)
-            }
+            Command::Start(several) => several.run(&connection, Verb::Start),
             Command::Stop(stop) => stop.run(&connection),
-            Command::Restart { instance } => {
-                let what = format!("restart the instance {instance}");
-                show_after(&connection, what, async |client| restart(client, &instance).await)
-            }
+            Command::Restart(several) => several.run(&connection, Verb::Restart),
             Command::Pause(several) => several.run(&connection, Verb::Pause),
             Command::Resume(several) => several.run(&connection, Verb::Resume),
             Command::Stats(stats) => stats.run(&connection),
@@ -178,14 +168,14 @@ impl Instance {
                 let what = detach.what();
                 show_after(&connection, what, async |client| detach.send(client).await)
             }
-            Command::Rm { instance } => {
-                let path = format!("/instances/{}", segment(&instance));
+            Command::Rm { instances } => instances.iter().try_for_each(|instance| {
+                let path = format!("/instances/{}", segment(instance));
                 let what = format!("delete the instance {instance}");
                 connection
                     .talk(async |client| waiting(&what, client.delete(&path)).await)
                     .map_err(Failure::to(&*what))?;
                 output::changed(&connection, &format!("Deleted the instance {instance}."))
-            }
+            }),
             Command::Logs { instance, follow, tail, raw } => {
                 logs(&connection, &instance, (follow, tail), raw)
             }
@@ -199,16 +189,6 @@ impl Instance {
             }
         }
     }
-}
-
-/// Stops the machine of an instance if it runs, and starts it.
-async fn restart(client: &Client, instance: &str) -> Result<Machine, Refusal> {
-    let path = format!("/instances/{}", segment(instance));
-    let machine: Machine = client.get(&path).await?;
-    if matches!(machine.state.as_str(), "Running" | "Paused") {
-        stop::stop(client, instance).await?;
-    }
-    client.post(&format!("{path}/start"), None::<&()>).await
 }
 
 /// Shows the instance that the daemon answers.
@@ -230,7 +210,9 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
         ["NAME", "STATE", "DEVICES", "ADDRESS", "VCPUS", "MEMORY", "AGE", "IMAGE", "TAGS"];
     let now = Timestamp::now();
     let none = "no instances; `handover instance create` creates one";
-    listing::print(connection.json(), &machines, none, headings, |machine| {
+    let shorter = |machine: &Machine| shorter_devices(&machine.attached);
+    let names = ("DEVICES", shorter);
+    listing::print_with(connection.json(), &machines, none, headings, names, |machine| {
         let [name, state, size, image] =
             [&machine.name, &machine.state, &machine.size, &machine.image].map(Clone::clone);
         let (vcpus, tags) = (machine.vcpus.to_string(), output::tags(&machine.tags));
@@ -249,9 +231,29 @@ fn devices(machine: &Machine) -> String {
     counted(&machine.attached)
 }
 
+/// Shorter forms of the same: without models, without what is special to a vendor, and only how many.
+fn shorter_devices(devices: &[AttachedDevice]) -> Vec<String> {
+    if devices.len() < 2 && devices.iter().all(|device| device.name.is_none()) {
+        return Vec::new();
+    }
+    let named = |device: &AttachedDevice| match &device.name {
+        Some(name) => name.clone(),
+        None => brief(device),
+    };
+    let count = match devices.len() {
+        1 => "1 device".to_owned(),
+        count => format!("{count} devices"),
+    };
+    vec![counts(devices.iter().map(named)), count]
+}
+
 fn counted(devices: &[AttachedDevice]) -> String {
+    counts(devices.iter().map(brief))
+}
+
+fn counts(devices: impl Iterator<Item = String>) -> String {
     let mut counts: Vec<(String, usize)> = Vec::new();
-    for device in devices.iter().map(brief) {
+    for device in devices {
         match counts.iter_mut().find(|(known, _)| *known == device) {
             Some((_, count)) => *count += 1,
             None => counts.push((device, 1)),
@@ -347,8 +349,8 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
     let (now, zone) = (Timestamp::now(), TimeZone::system());
     let time =
         |time: Option<&String>| time.map(|time| age::local(time, now, &zone)).unwrap_or_default();
-    let notes = machine.notes.iter().chain(&machine.warnings);
-    notes.for_each(|note| output::warning(note));
+    machine.notes.iter().for_each(|note| output::note(&format!("note: {note}")));
+    machine.warnings.iter().for_each(|warning| output::warning(warning));
     // The first one is on the line of its heading.
     let mut devices = machine.attached.iter().map(device);
     let mut more = Vec::new();
@@ -361,7 +363,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("problem", machine.state_error.clone().unwrap_or_default()),
         ("image", machine.image.clone()),
         ("vcpus", cpus(machine)),
-        ("size", machine.size.clone()),
+        ("memory", machine.size.clone()),
         ("hugepages", machine.hugepages.clone().unwrap_or_default()),
         ("placement", placement(machine)),
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),

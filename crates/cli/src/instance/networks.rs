@@ -103,9 +103,19 @@ fn line(card: &Network) -> String {
     format!("{mode}{source} ({})", details.join(", "))
 }
 
-/// The addresses of an instance's guest that are known.
+/// Where an instance's guest is reached, as far as it is known: its own address, or the forwarded ports of a user network,
+/// whose addresses lead nowhere outside of it.
 pub fn addresses(machine: &Machine) -> Vec<String> {
-    cards(machine).iter().filter_map(|card| card.ip.clone()).collect()
+    let reached = |card: &Network| match card.mode.as_str() {
+        "user" => card.forwards.iter().map(|forward| host_side(forward).to_owned()).collect(),
+        _ => card.ip.iter().cloned().collect::<Vec<_>>(),
+    };
+    cards(machine).iter().flat_map(reached).collect()
+}
+
+/// The part of `127.0.0.1:2222:22/tcp` that is this host's: `127.0.0.1:2222`.
+fn host_side(forward: &str) -> &str {
+    forward.rsplit_once(':').map_or(forward, |(host, _)| host)
 }
 
 /// The network cards of an instance; one that is not enabled if there is none.
@@ -152,6 +162,12 @@ mod tests {
         ] {
             assert!(network(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_guest_of_a_user_network_is_reached_by_its_forwarded_ports() {
+        assert_eq!(host_side("127.0.0.1:2222:22/tcp"), "127.0.0.1:2222");
+        assert_eq!(host_side("[::1]:5353:53/udp"), "[::1]:5353");
     }
 
     #[test]

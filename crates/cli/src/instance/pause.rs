@@ -1,13 +1,16 @@
-//! `handover instance pause` and `handover instance resume`.
+//! `handover instance start`, `restart`, `pause` and `resume`, of one or several.
 
 use api::Instance as Machine;
-use api::client::segment;
+use api::client::{Client, segment};
 use clap::Args;
 use model::Refusal;
 
+use super::show;
+use super::stop::stop;
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
 use crate::output;
+use crate::progress::waiting;
 
 /// The instances of a command that takes several.
 #[derive(Debug, Args)]
@@ -20,22 +23,54 @@ pub struct Several {
 /// What is done with the guests.
 #[derive(Clone, Copy, Debug)]
 pub enum Verb {
+    Start,
+    Restart,
     Pause,
     Resume,
 }
 
-impl Several {
-    pub fn run(self, connection: &Connection, verb: Verb) -> Done {
-        let (word, done) = match verb {
-            Verb::Pause => ("pause", "Paused"),
-            Verb::Resume => ("resume", "Resumed"),
+impl Verb {
+    /// The word of the command, and that of its success.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Start => ("start", "Started"),
+            Self::Restart => ("restart", "Restarted"),
+            Self::Pause => ("pause", "Paused"),
+            Self::Resume => ("resume", "Resumed"),
+        }
+    }
+
+    async fn send(self, client: &Client, instance: &str) -> Result<Machine, Refusal> {
+        let path = format!("/instances/{}", segment(instance));
+        let word = match self {
+            Self::Restart => {
+                let machine: Machine = client.get(&path).await?;
+                if matches!(machine.state.as_str(), "Running" | "Paused") {
+                    stop(client, instance, None).await?;
+                }
+                "start"
+            }
+            _ => self.words().0,
         };
+        client.post(&format!("{path}/{word}"), None::<&()>).await
+    }
+}
+
+impl Several {
+    /// One instance is shown as it is afterwards, of several each is a line.
+    pub fn run(self, connection: &Connection, verb: Verb) -> Done {
+        let (word, done) = verb.words();
+        if let (Verb::Start | Verb::Restart, [instance]) = (verb, self.instances.as_slice()) {
+            let what = format!("{word} the instance {instance}");
+            let sent = async |client: Client| waiting(&what, verb.send(&client, instance)).await;
+            return show(connection, &connection.talk(sent).map_err(Failure::to(&*what))?);
+        }
         let mut machines = Vec::new();
         let mut failed: Option<(String, Refusal)> = None;
         for instance in self.instances {
-            let path = format!("/instances/{}/{word}", segment(&instance));
-            let answer: Result<Machine, Refusal> =
-                connection.talk(async |client| client.post(&path, None::<&()>).await);
+            let what = format!("{word} the instance {instance}");
+            let sent = async |client: Client| waiting(&what, verb.send(&client, &instance)).await;
+            let answer: Result<Machine, Refusal> = connection.talk(sent);
             match answer {
                 Ok(machine) => {
                     if !connection.json() {

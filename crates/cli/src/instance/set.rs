@@ -33,8 +33,8 @@ pub struct Set {
     /// Threads of each core
     #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
     threads: Option<u32>,
-    /// Whether the guest is not told that it runs on KVM: true or false
-    #[arg(long, value_name = "BOOL")]
+    /// The guest is not told that it runs on KVM; false tells it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     hide_kvm: Option<bool>,
     /// Host name of the guest; cloud-init sets it at the next start, unless it was changed in the guest
     #[arg(long, value_name = "NAME")]
@@ -49,13 +49,13 @@ pub struct Set {
     #[arg(long, value_name = "SIZE", requires = "display", value_parser = values::size_text)]
     video_memory: Option<String>,
     /// Memory, such as 512MB or 4GB (powers of 1024)
-    #[arg(long, value_parser = values::size_text)]
+    #[arg(long, visible_alias = "memory", value_parser = values::size_text)]
     size: Option<String>,
     /// Firmware: uefi, uefi-secure or bios; another one begins with its own variables
     #[arg(long)]
     firmware: Option<String>,
-    /// Whether it has a TPM 2.0: true or false
-    #[arg(long, value_name = "BOOL")]
+    /// It has a TPM 2.0; false removes it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     tpm: Option<bool>,
     /// Huge pages for its memory: never, auto or required
     #[arg(long, value_name = "USE")]

@@ -3,7 +3,7 @@
 use api::Instance as Machine;
 use api::client::{Client, segment};
 use clap::Args;
-use model::Refusal;
+use model::{Code, Refusal};
 
 use super::show;
 use crate::connection::Connection;
@@ -14,39 +14,52 @@ use crate::progress::waiting;
 /// Stop the machine of an instance; it keeps its devices
 #[derive(Debug, Args)]
 pub struct Stop {
-    /// Name or id of the instance, as `handover instance list` shows it
-    #[arg(required_unless_present = "all")]
-    instance: Option<String>,
+    /// Names or ids of instances, as `handover instance list` shows them; several stop at the same time
+    #[arg(required_unless_present = "all", value_name = "INSTANCE")]
+    instances: Vec<String>,
     /// Stop every machine that runs: those of a higher start order first, equal ones at the same time
-    #[arg(long, conflicts_with = "instance")]
+    #[arg(long, conflicts_with = "instances")]
     all: bool,
+    /// How long a guest may take to shut down before its machine is ended, such as 2m; by default as `handover serve
+    /// --shutdown-grace` says, 45s
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<String>,
+    /// End the machine at once, as if its power was cut
+    #[arg(long, conflicts_with = "timeout")]
+    force: bool,
 }
 
 impl Stop {
     pub fn run(self, connection: &Connection) -> Done {
-        if let Some(instance) = self.instance {
+        let timeout = if self.force { Some("0s".into()) } else { self.timeout };
+        let timeout = timeout.as_deref();
+        if let [instance] = self.instances.as_slice() {
             let guest = format!("the guest of {instance} shuts down; if it does not, it is ended");
-            let stopped =
-                connection.talk(async |client| waiting(&guest, stop(&client, &instance)).await);
+            let stopped = connection
+                .talk(async |client| waiting(&guest, stop(&client, instance, timeout)).await);
             return show(
                 connection,
                 &stopped.map_err(Failure::to(format!("stop the instance {instance}")))?,
             );
         }
-        let what = "stop all instances";
+        let what = if self.all { "stop all instances" } else { "stop the instances" };
         let machines: Vec<Machine> = connection
             .talk(async |client| client.get("/instances").await)
             .map_err(Failure::to(what))?;
+        let groups =
+            if self.all { groups(machines) } else { vec![named(machines, &self.instances)?] };
         let mut stopped = Vec::new();
         let mut failed = None;
-        for group in groups(machines) {
+        for group in groups {
             let names: Vec<&str> = group.iter().map(|machine| machine.name.as_str()).collect();
             let guests = format!("the guests shut down: {}", names.join(", "));
-            let answers = connection
-                .talk(async |client| Ok(waiting(&guests, stop_group(client, group)).await));
+            let answers = connection.talk(async |client| {
+                Ok(waiting(&guests, stop_group(client, group, timeout)).await)
+            });
             for (name, answer) in answers.map_err(Failure::to(what))? {
                 match answer {
                     Ok(machine) => {
+                        machine.notes.iter().for_each(|note| output::warning(note));
                         if !connection.json() {
                             output::line(&format!("Stopped the instance {name}."))?;
                         }
@@ -68,21 +81,43 @@ impl Stop {
     }
 }
 
+/// The instances of these names or ids.
+fn named(machines: Vec<Machine>, keys: &[String]) -> Result<Vec<Machine>, Failure> {
+    let is_meant = |machine: &Machine, key: &String| machine.name == *key || machine.id == *key;
+    if let Some(key) = keys.iter().find(|key| !machines.iter().any(|one| is_meant(one, key))) {
+        let refusal = Refusal::new(
+            Code::NotFound,
+            format!("there is no instance {key:?}"),
+            "`handover instance list` shows the instances",
+        );
+        return Err(Failure::to(format!("stop the instance {key}"))(refusal));
+    }
+    let mut machines = machines;
+    machines.retain(|machine| keys.iter().any(|key| is_meant(machine, key)));
+    Ok(machines)
+}
+
 /// Stops one machine.
-pub async fn stop(client: &Client, instance: &str) -> Result<Machine, Refusal> {
-    client.post(&format!("/instances/{}/stop", segment(instance)), None::<&()>).await
+pub async fn stop(
+    client: &Client,
+    instance: &str,
+    timeout: Option<&str>,
+) -> Result<Machine, Refusal> {
+    let query = timeout.map(|time| format!("?timeout={}", segment(time))).unwrap_or_default();
+    client.post(&format!("/instances/{}/stop{query}", segment(instance)), None::<&()>).await
 }
 
 /// Stops machines at the same time: each guest takes its time to shut down.
 async fn stop_group(
     client: Client,
     group: Vec<Machine>,
+    timeout: Option<&str>,
 ) -> Vec<(String, Result<Machine, Refusal>)> {
     let mut all = tokio::task::JoinSet::new();
     for machine in group {
-        let client = client.clone();
+        let (client, timeout) = (client.clone(), timeout.map(str::to_owned));
         all.spawn(async move {
-            let answer = stop(&client, &machine.id).await;
+            let answer = stop(&client, &machine.id, timeout.as_deref()).await;
             (machine.name, answer)
         });
     }

@@ -8,7 +8,7 @@ use api::client::segment;
 use convert::print::{Format, documents};
 use model::{Code, Refusal};
 use serde::Deserialize as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
@@ -77,6 +77,14 @@ fn text(path: &Path) -> Result<String, Refusal> {
     }
 }
 
+/// Takes the hardware addresses of network cards out: no two machines can have the same.
+pub fn without_own_addresses(fields: &mut Map<String, Value>) {
+    let one = |card: &mut Value| drop(card.as_object_mut().and_then(|card| card.remove("mac")));
+    fields.get_mut("network").map(one);
+    let several = fields.get_mut("networks").and_then(Value::as_array_mut);
+    several.into_iter().flatten().for_each(one);
+}
+
 /// The line of a field such as `disks.0.colour`, counted from 1: the first one that begins with its last name.
 fn line_of(text: &str, field: &str) -> Option<usize> {
     let name = field.rsplit('.').next()?;
@@ -96,6 +104,18 @@ mod tests {
         let path = dir.path().join("machine.yaml");
         std::fs::write(&path, text).unwrap();
         read(&path).map(|(_, request)| request)
+    }
+
+    #[test]
+    fn a_copy_has_no_hardware_address_of_the_first() {
+        let mut file = serde_json::json!({
+            "network": {"mode": "user", "mac": "52:54:00:00:00:01"},
+            "networks": [{"mac": "52:54:00:00:00:02"}, {"mode": "none"}],
+        });
+        without_own_addresses(file.as_object_mut().unwrap());
+        let left =
+            serde_json::json!({"network": {"mode": "user"}, "networks": [{}, {"mode": "none"}]});
+        assert_eq!(file, left);
     }
 
     #[test]

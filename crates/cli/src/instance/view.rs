@@ -79,7 +79,10 @@ impl View {
         }
         let viewer = if self.no_viewer { None } else { start(protocol, &at) };
         if viewer.is_none() {
-            terminal::note(&format!("connect a viewer of {protocol} to {at}; Ctrl-C ends this"));
+            let program = if protocol == "spice" { "remote-viewer" } else { "vncviewer" };
+            terminal::note(&format!(
+                "connect a viewer of {protocol} to {at}, such as `{program} {at}`; Ctrl-C ends this"
+            ));
         }
         let ended = async {
             let closed = async {
@@ -104,7 +107,10 @@ fn protocol(machine: &Machine) -> Result<&str, Refusal> {
         Refusal::new(
             Code::InvalidState,
             format!("the instance {} has no screen", machine.name),
-            "create it with `--display vnc` or `--display spice`; `handover instance console` needs no screen",
+            format!(
+                "`handover instance set {} --display vnc` gives it one while it is stopped; `handover instance console` needs none",
+                machine.name
+            ),
         )
     })
 }

@@ -8,7 +8,7 @@ mod text;
 
 use clap::Args;
 use model::doctor::{self, Patient, Platform};
-use model::{Address, Assembly, Holder, Host, Id, Inventory, Refusal};
+use model::{Address, Assembly, Holder, Host, Id, Inventory, OwnState, Refusal};
 
 use crate::failure::{Done, Failure};
 use crate::own_state::OwnStateDir;
@@ -19,8 +19,8 @@ use sheet::Sheet;
 /// Show everything about one device: location, users, assembly, obstacles
 #[derive(Debug, Args)]
 pub struct Show {
-    /// Address, such as 0000:01:00.0, or an unambiguous part of it: 01:00.0, 01:
-    #[arg(value_name = "ADDRESS")]
+    /// Address, such as 0000:01:00.0, or an unambiguous part of it: 01:00.0, 01:; or the name of a registered device
+    #[arg(value_name = "ADDRESS|NAME")]
     address: String,
 
     #[command(flatten)]
@@ -47,13 +47,13 @@ struct Seen {
 impl Show {
     pub fn run(self) -> Done {
         let what = format!("show {}", self.address);
+        let own = self.own.read(&self.source);
         let Seen { inventory, address, holders, console } =
-            self.read().map_err(Failure::to(what))?;
+            self.read(&own).map_err(Failure::to(what))?;
         let Some(function) = inventory.function(address) else {
             let gone = model::no_such_function(address);
             return Err(Failure::to(format!("show {address}"))(gone));
         };
-        let own = self.own.read(&self.source);
         let patient =
             Patient { inventory: &inventory, holders: &holders, platform: &console, own: &own };
         let framebuffers = doctor::framebuffers(patient, address);
@@ -64,11 +64,12 @@ impl Show {
         output::text(&text::render(&sheet, terminal::width()))
     }
 
-    fn read(&self) -> Result<Seen, Refusal> {
+    fn read(&self, own: &OwnState) -> Result<Seen, Refusal> {
         let host = self.source.open()?;
         self.source.note_hidden_users();
         let listing = self.source.inventory(&host)?;
-        let address = find::find(&listing, &self.address)?;
+        let address =
+            own.named(&self.address).map_or_else(|| find::find(&listing, &self.address), Ok)?;
         let mut wanted = vec![address];
         if let Some(function) = listing.function(address) {
             wanted

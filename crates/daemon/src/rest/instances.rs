@@ -104,15 +104,18 @@ pub async fn delete(
 
 /// Stop the machine of an instance; it keeps its devices
 #[utoipa::path(post, path = "/instances/{key}/stop", tag = "instances",
-    params(("key" = String, Path, description = "id or name")),
+    params(("key" = String, Path, description = "id or name"),
+        ("timeout" = Option<schema::GoDuration>, Query, description = "how long the guest may take to shut down, such as `2m`; then, or with `0s` at once, its machine is ended; 1h at most")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
 pub async fn stop(
     State(face): State<Face>,
     Key(key): Key,
+    query: Query,
     body: JsonBody,
 ) -> Result<Json<Instance>, Problem> {
+    let timeout = query.get("timeout")?.map(model::parse_duration).transpose()?;
     let (_, unknown): (NoOptions, _) = body.read_noting_or_default()?;
-    face.ask(move |engine| instances::stop(engine, &key, &unknown)).await.map(Json)
+    face.ask(move |engine| instances::stop(engine, &key, timeout, &unknown)).await.map(Json)
 }
 
 /// Start the machine of a stopped instance

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{
     Availability, Display, Execution, Exit, KnownMachine, LaunchError, Launcher, MachineHandle,
-    MachineSpec, Presence, Rom, Usage,
+    MachineSpec, Presence, Rom, ShutDown, Usage,
 };
 use sim::SimLauncher;
 use uuid::Uuid;
@@ -59,7 +59,7 @@ impl Launcher for Recorded {
         self.inner.usage(id)
     }
 
-    fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError> {
+    fn shut_down(&self, id: Uuid, grace: Duration) -> Result<ShutDown, LaunchError> {
         self.inner.shut_down(id, grace)
     }
 

@@ -22,7 +22,7 @@ pub(crate) use restore::Restored;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use model::{Claim, ClaimState, Code, Refusal};
+use model::{Address, Claim, ClaimState, Code, Refusal};
 use uuid::Uuid;
 
 use crate::hardware::Hardware;
@@ -121,7 +121,15 @@ impl Claims {
         if let Ok(id) = key.parse::<Uuid>() {
             return self.store.read(|from| StoredClaim::by_id(from, id))?.ok_or_else(none);
         }
-        let Some(owner) = owners::parsed(&self.store, key)? else { return Err(none()) };
+        let Some(owner) = owners::parsed(&self.store, key)? else {
+            return Err(self.claim_of_device(key)?.map_or_else(none, |claim| {
+                Refusal::new(
+                    Code::NotFound,
+                    format!("{key} is a device and no claim; that of {} has it", claim.claim.owner),
+                    format!("give the claim's id or owner: `handover release {}`", claim.claim.id),
+                )
+            }));
+        };
         let mut claims = self.store.read(|from| StoredClaim::of_owner(from, &owner))?;
         let Some(last) = claims.pop() else { return Err(none()) };
         if claims.is_empty() {
@@ -130,8 +138,8 @@ impl Claims {
         let remedy = match last.instance().and_then(|_| owners::instance_name(&self.store, &owner))
         {
             Some(name) => format!(
-                "they change only with the instance: `handover instance rm {name}` releases all of them; `handover claims` lists \
-                 their ids"
+                "they change only with the instance: `handover instance detach {name} DEVICE` takes one from it; `handover claims` \
+                 lists them"
             ),
             None => "give the id of one: `handover claims` lists them".to_owned(),
         };
@@ -140,6 +148,13 @@ impl Claims {
             format!("{owner} has {} claims", claims.len() + 1),
             remedy,
         ))
+    }
+
+    /// The claim that holds the function with this address, if the text is one.
+    fn claim_of_device(&self, text: &str) -> Result<Option<StoredClaim>, Refusal> {
+        let Ok(address) = text.parse::<Address>() else { return Ok(None) };
+        let claims = self.store.read(StoredClaim::all)?;
+        Ok(claims.into_iter().find(|claim| claim.claim.holds(address)))
     }
 
     /// All claims.
@@ -164,10 +179,7 @@ impl Claims {
                 "claim {} belongs to the instance {name:?} and changes only with it",
                 claim.claim.id
             ),
-            format!(
-                "`handover instance rm {name}` returns its devices to the host and releases them; a stopped instance keeps \
-                 them"
-            ),
+            refusals::detach_first(&name, &claim.claim),
         ))
     }
 }

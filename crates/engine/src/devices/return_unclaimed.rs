@@ -58,7 +58,7 @@ impl Devices {
             let (outcome, reason) = match self.return_one(function) {
                 Ok(outcome) => (outcome, None),
                 Err(refusal) => {
-                    (Returned::Left, Some(format!("{}. {}", refusal.message, refusal.remedy)))
+                    (Returned::Left, Some(format!("{}; {}", refusal.message, refusal.remedy)))
                 }
             };
             let now = self.hardware.functions(&[address])?;

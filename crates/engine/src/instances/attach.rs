@@ -17,6 +17,9 @@ use crate::{DeviceWish, Instance, InstanceState, MachineStep, OperationKind, Out
 /// How long a guest may take to let go of a device that was plugged and could not be recorded.
 const UNDO: Duration = Duration::from_secs(10);
 
+/// More than the ports that a machine can have for devices.
+const MOST_PORTS: u32 = 256;
+
 impl Instances {
     /// Gives an instance a device. A running machine gets it at once, another one at its next start. A device that the guest
     /// has ejected is plugged again.
@@ -45,12 +48,7 @@ impl Instances {
             if runs && is_ejected {
                 return self.plug_in(row, own, &claims, false);
             }
-            let name = &row.instance.name;
-            return Err(Refusal::new(
-                Code::Conflict,
-                format!("{name:?} already has {}", name_of(&own)),
-                format!("`handover instance show {name}` shows its devices"),
-            ));
+            return Err(already_there(&row, &own));
         }
         let mut new = self.choose_one(&row, wish)?;
         if runs {
@@ -126,8 +124,14 @@ impl Instances {
             .filter(|other| other.claim.id != claim.claim.id)
             .map(|other| other.position)
             .collect();
-        claim.position = launcher
-            .free_port(id, &slot_of(&claim), &taken)
+        let slot = slot_of(&claim);
+        // One that was ejected gets the port back that it had, and with it its address in the guest.
+        let others_ports: Vec<u32> = (0..MOST_PORTS)
+            .filter(|port| *port != claim.position || taken.contains(port))
+            .collect();
+        let own = if is_new { None } else { launcher.free_port(id, &slot, &others_ports).ok() };
+        claim.position = own
+            .map_or_else(|| launcher.free_port(id, &slot, &taken), Ok)
             .map_err(|error| refusals::launch_failed(&error))?;
         let with_new = others.iter().chain(is_new.then_some(&claim));
         set_devices(&mut row.instance, with_new);
@@ -264,4 +268,23 @@ impl Instances {
             row.update_settings(tx)
         })
     }
+}
+
+/// The refusal of a device that the instance has.
+fn already_there(row: &StoredInstance, own: &StoredClaim) -> Refusal {
+    let (name, device) = (&row.instance.name, name_of(own));
+    if row.instance.options.moving.leaving.contains(&own.claim.id) {
+        return Refusal::new(
+            Code::Conflict,
+            format!(
+                "the guest of {name:?} was asked to let go of {device}, and has not done so yet"
+            ),
+            format!("attach it again when it is out; `handover instance show {name}` tells"),
+        );
+    }
+    Refusal::new(
+        Code::Conflict,
+        format!("{name:?} already has {device}"),
+        format!("`handover instance show {name}` shows its devices"),
+    )
 }

@@ -344,16 +344,20 @@ pub(super) fn arranged(
         (Some(asked), Some(topology)) if topology.vcpus() != asked => Err(Refusal::new(
             Code::InvalidRequest,
             format!(
-                "{} sockets of {} cores of {} threads are {} virtual CPUs, and {asked} are asked for",
-                topology.sockets,
-                topology.cores,
-                topology.threads,
+                "{} of {} of {} are {} virtual CPUs, and {asked} are asked for",
+                counted(topology.sockets, "socket"),
+                counted(topology.cores, "core"),
+                counted(topology.threads, "thread"),
                 topology.vcpus()
             ),
             "leave the number out, or correct it",
         )),
         (_, Some(topology)) => Ok(Some(topology.vcpus())),
     }
+}
+
+fn counted(number: u32, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
 fn name_taken(name: &str) -> Refusal {

@@ -16,6 +16,7 @@ impl Instances {
     /// `not_found`, `invalid_state`; `device_wedged`, `undo_failed`: then the instance stays and can be deleted again.
     pub fn delete(&self, key: &str) -> Result<(), Refusal> {
         let id = self.stored_instance(key)?.instance.id;
+        self.journal.turns.hurry(id);
         let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;

@@ -10,6 +10,9 @@ use crate::{FirstBoot, Instance};
 /// The longest user-data. A disk could hold more, but no one writes more by hand.
 const LONGEST_USER_DATA: usize = 256 * 1024;
 
+/// What a seed has if no user-data is given.
+pub const NO_USER_DATA: &str = "#cloud-config\n";
+
 /// The most keys.
 const MOST_KEYS: usize = 100;
 
@@ -68,7 +71,7 @@ pub fn seed(
     if keys.len() > MOST_KEYS {
         return Err(invalid(format!("more than {MOST_KEYS} SSH keys"), "leave some out"));
     }
-    let user_data = wanted.user_data.as_deref().unwrap_or("#cloud-config\n");
+    let user_data = wanted.user_data.as_deref().unwrap_or(NO_USER_DATA);
     check_user_data(user_data)?;
     let hostname = wanted.hostname.clone().unwrap_or_else(|| instance.name.clone());
     check_hostname(&hostname)?;

@@ -44,6 +44,7 @@ use crate::volumes::Volumes;
 use crate::{Config, InstanceState, MachineStep, Outcome};
 
 pub use agent::GuestProcess;
+pub use first_boot::NO_USER_DATA;
 pub use networks::SSH_PORTS;
 pub use screen::ScreenAccess;
 use supervise::Supervision;

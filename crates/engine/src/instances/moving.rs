@@ -1,10 +1,12 @@
 //! Devices that come to a running machine or leave it: where one is, and what is completed later.
 
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use model::{Address, ClaimState, GuestSlot, GuestSource, Presence, Refusal, Unplugged};
+use model::{
+    Address, ClaimState, GuestSlot, GuestSource, LaunchError, Launcher, Presence, Refusal,
+    Unplugged,
+};
 use uuid::Uuid;
 
 use super::create::gpu;
@@ -16,6 +18,8 @@ use crate::{Instance, MachineStep};
 /// How long the kernel may take to close a device that the VMM no longer has.
 const CLOSING: Duration = Duration::from_secs(5);
 const BETWEEN: Duration = Duration::from_millis(50);
+/// How long a guest is waited for before it is looked whether there is still time.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// Where a device of a machine is.
 pub(super) enum Whereabouts {
@@ -64,12 +68,35 @@ impl Instances {
         let slot = slot_of(claim);
         let step = MachineStep::Unplug { claim: claim.claim.id };
         let unplugged =
-            self.journal.machine(operation, step, || launcher.unplug(id, &slot, patience));
+            self.journal.machine(operation, step, || self.unplug(&**launcher, id, &slot, patience));
         match (unplugged, launcher.find(id)) {
             (_, Presence::Gone) => Whereabouts::Out,
             (Ok(Unplugged::Out), _) => self.wait_until_closed(claim),
             (Ok(Unplugged::Kept(why)), _) => Whereabouts::Kept(why),
             (Err(error), _) => Whereabouts::Kept(error.to_string()),
+        }
+    }
+
+    /// Asks the guest, until it lets go, its time is over, or a stop, a deletion or the daemon's end does not let it have more.
+    fn unplug(
+        &self,
+        launcher: &dyn Launcher,
+        id: Uuid,
+        slot: &GuestSlot,
+        patience: Duration,
+    ) -> Result<Unplugged, LaunchError> {
+        let until = Instant::now() + patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let asked = Instant::now();
+            let slice = left.min(SLICE);
+            let unplugged = launcher.unplug(id, slot, slice)?;
+            // A launcher that does not use its time knows that more is no use.
+            let is_final = asked.elapsed() < slice || left <= SLICE;
+            match unplugged {
+                Unplugged::Kept(_) if !is_final && !self.journal.turns.is_hurried(id) => {}
+                ended => return Ok(ended),
+            }
         }
     }
 
@@ -200,26 +227,13 @@ impl Instances {
         Ok(())
     }
 
-    /// The addresses that a running guest sees its devices at, by the function of the host, as its VMM says.
+    /// The addresses that a running guest sees its devices at, as its VMM says.
     #[must_use]
-    pub fn guest_addresses(&self, instance: &Instance) -> BTreeMap<Address, Address> {
+    pub fn guest_addresses(&self, instance: &Instance) -> Vec<(GuestSource, Address)> {
         let launcher = self.launcher(&instance.hypervisor).ok().filter(|_| runs(instance));
         let there = launcher.and_then(|launcher| launcher.plugged(instance.id).ok()).flatten();
-        let claims = self.store.read(|from| StoredClaim::of_instance(from, instance.id));
-        let mut shown = BTreeMap::new();
-        for one in there.unwrap_or_default() {
-            let Some(guest) = one.guest else { continue };
-            match one.source {
-                GuestSource::Function(address) => drop(shown.insert(address, guest)),
-                GuestSource::Mdev(_) => {
-                    let mut claims = claims.iter().flatten();
-                    let claim = claims.find(|claim| slot_of(claim).has(one.source));
-                    let head = claim.and_then(|claim| claim.claim.head());
-                    shown.extend(head.map(|head| (head, guest)));
-                }
-            }
-        }
-        shown
+        let known = there.unwrap_or_default().into_iter();
+        known.filter_map(|one| Some((one.source, one.guest?))).collect()
     }
 
     /// What happens with the devices of an instance, in words: the guest ejected one, or is still to let go of one.

@@ -65,9 +65,26 @@ impl Instances {
     /// tell what it does. Asks the VMM.
     #[must_use]
     pub fn halted(&self, instance: &Instance) -> Option<String> {
-        let launcher = self.launcher(&instance.hypervisor).ok().filter(|_| runs(instance))?;
+        self.halted_or_silent(instance).0
+    }
+
+    /// The same, and whether its VMM is silent: another question would only cost time.
+    #[must_use]
+    pub fn halted_or_silent(&self, instance: &Instance) -> (Option<String>, bool) {
+        let launcher = self.launcher(&instance.hypervisor).ok().filter(|_| runs(instance));
+        let Some(launcher) = launcher else { return (None, false) };
+        let execution = launcher.execution(instance.id);
+        let is_silent = matches!(execution, Err(LaunchError::Deadline { .. }));
+        (self.halted_by(instance, execution), is_silent)
+    }
+
+    fn halted_by(
+        &self,
+        instance: &Instance,
+        execution: Result<Execution, LaunchError>,
+    ) -> Option<String> {
         let name = &instance.name;
-        match launcher.execution(instance.id) {
+        match execution {
             Ok(Execution::Halted(halt)) => {
                 Some(format!("{halt}; {}", self.remedy(instance, &halt)))
             }

@@ -129,12 +129,21 @@ impl Instances {
         let (Some(display), Some(listen), Some(password)) =
             (options.display, options.screen(), options.display_password.clone())
         else {
+            if options.display.is_none() {
+                return Err(Refusal::new(
+                    Code::InvalidState,
+                    format!("{name:?} has no screen"),
+                    format!(
+                        "`handover instance set {name} --display vnc` gives it one while it is stopped"
+                    ),
+                ));
+            }
             return Err(Refusal::new(
                 Code::InvalidState,
                 format!("the screen of {name:?} listens on no address"),
                 format!(
-                    "`handover instance view {name}` shows it by the daemon; `--display vnc,listen=ADDRESS` of `handover \
-                     instance create` gives it an address"
+                    "`handover instance view {name}` shows it by the daemon; `handover instance set {name} \
+                     --display vnc,listen=ADDRESS` gives it an address while it is stopped"
                 ),
             ));
         };

@@ -34,10 +34,10 @@ impl Instances {
         let changes_machine = machine != ChangeMachine::default();
         if changes_machine && !is_stopped {
             let stop = format!(
-                "stop it first: `handover instance stop {}`; what starts it can be changed at any time",
+                "stop it first: `handover instance stop {}`; only --restart and --autostart can be changed at any time",
                 row.instance.name
             );
-            return Err(wrong_state(&row, "given another machine", stop));
+            return Err(wrong_state(&row, "changed", stop));
         }
         let life = &mut row.instance.options.life;
         let changes_restart = restart.is_some();
@@ -49,6 +49,8 @@ impl Instances {
         }
         let mut notes = Vec::new();
         if changes_machine {
+            // What made an earlier start fail may be mended by it.
+            row.instance.state_error = None;
             notes = self.change_machine(&mut row, machine)?;
         } else {
             self.store.write(Durability::Power, |tx| row.update_settings(tx))?;

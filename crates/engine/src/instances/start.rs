@@ -33,7 +33,8 @@ impl Instances {
                 InstanceState::Paused => {
                     format!("`handover instance resume {name}` lets it continue")
                 }
-                _ => format!("to restart it, stop it first: `handover instance stop {name}`"),
+                InstanceState::Running => format!("`handover instance restart {name}` restarts it"),
+                _ => format!("`handover instance show {name}` shows its state"),
             };
             return Err(wrong_state(&row, "started", instead));
         }

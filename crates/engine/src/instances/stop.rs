@@ -1,18 +1,34 @@
 //! Stopping an instance. Its devices stay claimed and bound to vfio.
 
-use model::{Exit, Presence, Refusal};
+use std::time::Duration;
+
+use model::{Exit, Presence, Refusal, ShutDown};
 
 use super::{Instances, not_ended, unknown, wrong_state};
 use crate::store::{OpenOperation, StoredInstance};
 use crate::{Instance, InstanceState, MachineStep, OperationKind, Outcome};
 
 impl Instances {
-    /// Stops an instance; its devices stay claimed.
+    /// Stops an instance in the usual time; its devices stay claimed.
+    ///
+    /// # Errors
+    /// As [`stop_within`](Self::stop_within).
+    pub fn stop(&self, key: &str) -> Result<Instance, Refusal> {
+        self.stop_within(key, None).map(|(instance, _)| instance)
+    }
+
+    /// Stops an instance; its devices stay claimed. A guest that does not shut down within `grace`, by default the
+    /// configured time, is ended. Returns notes too.
     ///
     /// # Errors
     /// `not_found`, `invalid_state`; `undo_failed` if its machine does not end.
-    pub fn stop(&self, key: &str) -> Result<Instance, Refusal> {
+    pub fn stop_within(
+        &self,
+        key: &str,
+        grace: Option<Duration>,
+    ) -> Result<(Instance, Vec<String>), Refusal> {
         let id = self.stored_instance(key)?.instance.id;
+        self.journal.turns.hurry(id);
         let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;
@@ -22,9 +38,9 @@ impl Instances {
             InstanceState::Shutdown => {
                 row.instance.state = InstanceState::Stopped;
                 self.save(&row)?;
-                return Ok(row.instance);
+                return Ok((row.instance, Vec::new()));
             }
-            InstanceState::Stopped if was_restarting => return Ok(row.instance),
+            InstanceState::Stopped if was_restarting => return Ok((row.instance, Vec::new())),
             _ => {
                 let start = format!(
                     "nothing to stop; to start it: `handover instance start {}`",
@@ -34,41 +50,65 @@ impl Instances {
             }
         }
         let operation = self.journal.open_operation(OperationKind::Stop, id, |_| Ok(()))?;
-        self.finish_stop(&operation)?;
-        self.find(&id.to_string())
+        let grace = grace.unwrap_or(self.config.shutdown_grace);
+        let notes = self.finish_stop(&operation, grace)?;
+        Ok((self.find(&id.to_string())?, notes))
     }
 
-    /// Stops, or finishes an interrupted stop.
-    pub(crate) fn finish_stop(&self, operation: &OpenOperation) -> Result<Vec<String>, Refusal> {
+    /// Finishes an interrupted stop.
+    pub(crate) fn recover_stop(&self, operation: &OpenOperation) -> Result<Vec<String>, Refusal> {
+        self.finish_stop(operation, self.config.shutdown_grace)
+    }
+
+    fn finish_stop(
+        &self,
+        operation: &OpenOperation,
+        grace: Duration,
+    ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
             self.journal.close_operation(operation, Outcome::Done, None, |_| Ok(()))?;
             return Ok(Vec::new());
         };
-        let exit = match self.shut_down(operation, &row) {
-            Ok(exit) => exit,
+        let ended = match self.shut_down(operation, &row, grace) {
+            Ok(ended) => ended,
             Err(cause) => {
                 self.close_unknown(operation, &mut row, &cause)?;
                 return Err(cause);
             }
         };
-        row.set_ended(InstanceState::Stopped, exit);
+        row.set_ended(InstanceState::Stopped, ended.exit);
         self.journal.close_operation(operation, Outcome::Done, None, |tx| row.update(tx))?;
         self.settle_devices(&mut row)?;
-        Ok(Vec::new())
+        if ended.by_guest || grace.is_zero() {
+            return Ok(Vec::new());
+        }
+        let name = &row.instance.name;
+        let note = format!(
+            "the guest of {name:?} did not shut down within {} s, so its machine was ended: what it had not written to its disks is \
+             lost",
+            grace.as_secs()
+        );
+        tracing::warn!("{note}");
+        Ok(vec![note])
     }
 
-    fn shut_down(&self, operation: &OpenOperation, row: &StoredInstance) -> Result<Exit, Refusal> {
+    fn shut_down(
+        &self,
+        operation: &OpenOperation,
+        row: &StoredInstance,
+        grace: Duration,
+    ) -> Result<ShutDown, Refusal> {
         let id = row.instance.id;
         let launcher = self.launcher(&row.instance.hypervisor)?;
         match launcher.find(id) {
-            Presence::Gone => Ok(Exit { code: row.instance.exit_code }),
+            Presence::Gone => {
+                Ok(ShutDown { exit: Exit { code: row.instance.exit_code }, by_guest: true })
+            }
             Presence::Unknown(why) => Err(unknown(&row.instance.name, &why)),
             Presence::Running(_) => self
                 .journal
-                .machine(operation, MachineStep::End, || {
-                    launcher.shut_down(id, self.config.shutdown_grace)
-                })
+                .machine(operation, MachineStep::End, || launcher.shut_down(id, grace))
                 .map_err(not_ended),
         }
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use model::{Host, HostLock, Refusal};
+use model::{Code, Host, HostLock, Refusal};
 use rusqlite::Transaction;
 use uuid::Uuid;
 
@@ -23,6 +23,9 @@ use crate::{Config, JournalEvent, JournalKept, Observer, Operation, OperationKin
 
 /// How long to wait for the turn of a subject whose operation was left open.
 const TURN_WAIT: Duration = Duration::from_millis(500);
+
+/// The most requests that wait for one subject. Each holds a thread, of which the daemon has some for all subjects.
+const MOST_WAITING: usize = 16;
 
 /// The journal is pruned after this many operations, or after this time.
 const PRUNE_AFTER: u32 = 100;
@@ -100,7 +103,13 @@ impl Journal {
 
     /// Waits for the subject's turn, then ends an operation on it that was left open.
     pub fn turn_of(&self, subject: Uuid) -> Result<Turn<'_>, Refusal> {
-        let turn = self.turns.take(subject);
+        let turn = self.turns.take_among(subject, MOST_WAITING).ok_or_else(|| {
+            Refusal::new(
+                Code::TooManyRequests,
+                format!("{MOST_WAITING} requests wait for what is being done already"),
+                "wait for them, and try again",
+            )
+        })?;
         if self.is_left_open(subject) {
             let completer = self.completer.get().and_then(Weak::upgrade);
             completer.map_or(Ok(()), |completer| completer.complete(subject))?;

@@ -1,6 +1,6 @@
 //! Turns: at most one operation at a time works on a subject (an instance, a claim, a device's VF count).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -14,6 +14,10 @@ pub struct Turns {
     busy: Mutex<BTreeSet<Uuid>>,
     /// Busy subjects whose operation was cancelled.
     cancelled: Mutex<BTreeSet<Uuid>>,
+    /// Busy subjects whose operation is not to wait for a guest any longer.
+    hurried: Mutex<BTreeSet<Uuid>>,
+    /// How many wait for each subject.
+    waiting: Mutex<BTreeMap<Uuid, usize>>,
     freed: Condvar,
     /// Set at shutdown: cancels all operations.
     stopping: AtomicBool,
@@ -33,7 +37,34 @@ impl Turns {
             busy = self.freed.wait(busy).unwrap_or_else(PoisonError::into_inner);
         }
         lock(&self.cancelled).remove(&subject);
+        lock(&self.hurried).remove(&subject);
         Turn { turns: self, subject }
+    }
+
+    /// The same, unless too many wait for it: each holds a thread of the daemon.
+    pub fn take_among(&self, subject: Uuid, most: usize) -> Option<Turn<'_>> {
+        if let Some(turn) = self.try_take(subject) {
+            lock(&self.cancelled).remove(&subject);
+            lock(&self.hurried).remove(&subject);
+            return Some(turn);
+        }
+        {
+            let mut waiting = lock(&self.waiting);
+            let count = waiting.entry(subject).or_default();
+            if *count >= most {
+                return None;
+            }
+            *count += 1;
+        }
+        let turn = self.take(subject);
+        let mut waiting = lock(&self.waiting);
+        if let Some(count) = waiting.get_mut(&subject) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&subject);
+            }
+        }
+        Some(turn)
     }
 
     /// Takes the subject if it is free.
@@ -48,6 +79,18 @@ impl Turns {
         if lock(&self.busy).contains(&subject) {
             lock(&self.cancelled).insert(subject);
         }
+    }
+
+    /// Ends the time that the operation on this subject, if any, gives a guest.
+    pub fn hurry(&self, subject: Uuid) {
+        if lock(&self.busy).contains(&subject) {
+            lock(&self.hurried).insert(subject);
+        }
+    }
+
+    /// Whether the operation on this subject is not to wait for a guest any longer.
+    pub fn is_hurried(&self, subject: Uuid) -> bool {
+        self.stopping.load(Ordering::Relaxed) || lock(&self.hurried).contains(&subject)
     }
 
     /// Cancels all operations, for shutdown.
@@ -65,5 +108,39 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         lock(&self.turns.busy).remove(&self.subject);
         self.turns.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn only_some_wait_and_all_of_them_get_their_turn() {
+        let turns = Turns::default();
+        let subject = Uuid::nil();
+        let done = AtomicUsize::new(0);
+        let first = turns.take(subject);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let turn = turns.take_among(subject, 3);
+                    assert!(turn.is_some());
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            while lock(&turns.waiting).get(&subject) != Some(&3) {
+                std::thread::yield_now();
+            }
+            assert!(turns.take_among(subject, 3).is_none());
+            turns.hurry(subject);
+            assert!(turns.is_hurried(subject));
+            drop(first);
+        });
+        assert_eq!(done.load(Ordering::Relaxed), 3);
+        assert!(lock(&turns.waiting).is_empty() && !turns.is_hurried(subject));
+        assert!(turns.take_among(subject, 3).is_some());
     }
 }

@@ -301,7 +301,7 @@ impl Recovery {
             OperationKind::Detach => {
                 (self.instances.recover_detach(operation, patience), &mut report.finished)
             }
-            OperationKind::Stop => (self.instances.finish_stop(operation), &mut report.finished),
+            OperationKind::Stop => (self.instances.recover_stop(operation), &mut report.finished),
             OperationKind::Delete => {
                 (self.instances.finish_delete(operation, patience), &mut report.finished)
             }

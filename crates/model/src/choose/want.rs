@@ -86,11 +86,21 @@ impl Filter {
     }
 }
 
+/// The most characters that ask for a device.
+const LONGEST: usize = 1024;
+
 impl FromStr for Want {
     type Err = Refusal;
 
     /// Parses `[COUNTx]WHAT[@DEVICE][,KEY=VALUE...]`; see [`GRAMMAR`].
     fn from_str(text: &str) -> Result<Self, Refusal> {
+        if text.len() > LONGEST {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                format!("a device in {} characters", text.len()),
+                format!("it has at most {LONGEST}"),
+            ));
+        }
         let mut words = text.split(',');
         let head = words.next().unwrap_or_default();
         let settings: Vec<(&str, &str)> = words

@@ -293,6 +293,15 @@ pub struct Exit {
     pub code: Option<i32>,
 }
 
+/// How a machine ended that was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutDown {
+    /// How it ended.
+    pub exit: Exit,
+    /// Whether its guest shut down in time. Otherwise the machine was killed.
+    pub by_guest: bool,
+}
+
 /// Whether a VMM can be used on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Availability {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use model::{
     Address, Availability, Display, Execution, Exit, Firmware, Forward, GuestSlot, GuestSource,
     Halt, Host, KnownMachine, LaunchError, Launcher, MachineHandle, MachineOptions, MachineRun,
-    MachineSpec, Plug, PluggedFunction, Presence, Rom, Unplugged, Usage, VmmProcess,
+    MachineSpec, Plug, PluggedFunction, Presence, Rom, ShutDown, Unplugged, Usage, VmmProcess,
 };
 use uuid::Uuid;
 
@@ -86,7 +86,7 @@ impl Inside {
             return Err(LaunchError::Deadline { action: "answer".into(), seconds: 2 });
         }
         if !self.running.contains_key(&id) {
-            return Err(LaunchError::Monitor { reason: "it does not run".into() });
+            return Err(LaunchError::Gone);
         }
         Ok(match self.halted.get(&id) {
             Some(halt) => Execution::Halted(halt.clone()),
@@ -422,8 +422,9 @@ impl Launcher for SimLauncher {
         Ok(inside.usage.get(&id).copied().unwrap_or_default())
     }
 
-    fn shut_down(&self, id: Uuid, _grace: Duration) -> Result<Exit, LaunchError> {
-        self.kill(id).map(|()| Exit { code: Some(0) })
+    fn shut_down(&self, id: Uuid, _grace: Duration) -> Result<ShutDown, LaunchError> {
+        let by_guest = !self.inside().stubborn.contains(&id);
+        self.kill(id).map(|()| ShutDown { exit: Exit { code: Some(0) }, by_guest })
     }
 
     fn kill(&self, id: Uuid) -> Result<(), LaunchError> {
@@ -450,7 +451,7 @@ impl Launcher for SimLauncher {
     /// The simulated guest repeats what it is sent.
     fn open_console(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
         if !self.inside().running.contains_key(&id) {
-            return Err(LaunchError::Monitor { reason: "it does not run".into() });
+            return Err(LaunchError::Gone);
         }
         let failed = |error: io::Error| LaunchError::Monitor { reason: error.to_string() };
         let (ours, its) = UnixStream::pair().map_err(failed)?;
@@ -469,7 +470,7 @@ impl Launcher for SimLauncher {
     fn open_agent(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
         let mut inside = self.inside();
         if !inside.running.contains_key(&id) {
-            return Err(LaunchError::Monitor { reason: "it does not run".into() });
+            return Err(LaunchError::Gone);
         }
         let failed = |error: io::Error| LaunchError::Monitor { reason: error.to_string() };
         let (ours, its) = UnixStream::pair().map_err(failed)?;

@@ -45,7 +45,10 @@ impl<V: Vmm> ProcessLauncher<V> {
         self.vmm.plug(plug, &paths, &control, until).map_err(|error| match error {
             ControlError::Deadline(_) => deadline("take the device", patience),
             ControlError::Refused(_, reason) => LaunchError::Plug { reason: printable(&reason) },
-            error => LaunchError::Monitor { reason: printable(&error.to_string()) },
+            error => {
+                let error = LaunchError::Monitor { reason: printable(&error.to_string()) };
+                self.gone_or(plug.id, error)
+            }
         })
     }
 

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use model::{
     Availability, CardLinks, Display, Execution, Exit, Forward, GuestSlot, KnownMachine,
     LaunchError, Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, NetworkCard,
-    Plug, PluggedFunction, Presence, Rom, Unplugged, Usage,
+    Plug, PluggedFunction, Presence, Rom, ShutDown, Unplugged, Usage,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -166,8 +166,15 @@ impl<V: Vmm> ProcessLauncher<V> {
         let control = Control::running(self.run_dir(id).control());
         question(&control, Instant::now() + patience).map_err(|error| match error {
             ControlError::Deadline(_) => deadline(what, patience),
-            error => LaunchError::Monitor { reason: printable(&error.to_string()) },
+            error => {
+                self.gone_or(id, LaunchError::Monitor { reason: printable(&error.to_string()) })
+            }
         })
+    }
+
+    /// Why a machine's monitor failed: the machine may have ended meanwhile.
+    fn gone_or(&self, id: Uuid, error: LaunchError) -> LaunchError {
+        if matches!(self.find(id), Presence::Gone) { does_not_run() } else { error }
     }
 
     /// Connects to a socket of a running machine that serves one client at a time; `None` if it has none.
@@ -299,10 +306,10 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         self.measure(id)
     }
 
-    fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError> {
+    fn shut_down(&self, id: Uuid, grace: Duration) -> Result<ShutDown, LaunchError> {
         match self.watch(id)? {
             Some(watch) => self.stop(&watch, grace),
-            None => Ok(Exit { code: None }),
+            None => Ok(ShutDown { exit: Exit { code: None }, by_guest: true }),
         }
     }
 
@@ -440,8 +447,8 @@ fn unconnected(error: LinkError) -> LaunchError {
     }
 }
 
-fn does_not_run() -> LaunchError {
-    LaunchError::Monitor { reason: "the machine does not run".into() }
+const fn does_not_run() -> LaunchError {
+    LaunchError::Gone
 }
 
 fn deadline(action: &str, time: Duration) -> LaunchError {

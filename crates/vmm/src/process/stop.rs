@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use model::{Execution, Exit, LaunchError, MachineHandle};
+use model::{Execution, Exit, LaunchError, MachineHandle, ShutDown};
 use uuid::Uuid;
 
 use super::control::{Control, ControlError};
@@ -26,7 +26,7 @@ const COMMAND: Duration = Duration::from_secs(10);
 
 impl<V: Vmm> ProcessLauncher<V> {
     /// Asks the guest to shut down, and ends the VMM after `grace`.
-    pub(super) fn stop(&self, watch: &Watch, grace: Duration) -> Result<Exit, LaunchError> {
+    pub(super) fn stop(&self, watch: &Watch, grace: Duration) -> Result<ShutDown, LaunchError> {
         let id = watch.handle().id;
         let control = Control::running(self.run_dir(id).control());
         let ask = |command: &str, asked: Result<(), ControlError>| {
@@ -43,7 +43,7 @@ impl<V: Vmm> ProcessLauncher<V> {
             let heard = ask("power button", pressed);
             let patience = left.min(if heard { pause } else { COMMAND });
             if let Some(exit) = watch.wait(Some(patience)).map_err(watching)? {
-                return self.settle(watch.handle()).map(|()| exit);
+                return self.settle(watch.handle()).map(|()| ShutDown { exit, by_guest: true });
             }
             if !heard {
                 break;
@@ -53,9 +53,9 @@ impl<V: Vmm> ProcessLauncher<V> {
         let heard = ask("quit", self.vmm.quit(&control, Instant::now() + COMMAND));
         let patience = if heard { QUIT } else { QUIT.min(COMMAND) };
         if let Some(exit) = watch.wait(Some(patience)).map_err(watching)? {
-            return self.settle(watch.handle()).map(|()| exit);
+            return self.settle(watch.handle()).map(|()| ShutDown { exit, by_guest: false });
         }
-        self.end(watch)
+        self.end(watch).map(|exit| ShutDown { exit, by_guest: false })
     }
 
     /// Presses the power button. A paused guest is resumed before, because it would not notice; one that cannot continue

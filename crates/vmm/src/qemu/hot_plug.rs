@@ -295,7 +295,8 @@ fn no_port(room: Room, small: Option<Room>) -> LaunchError {
                 shown(room),
                 shown(there)
             ),
-            "stop the instance first; ports have room for the devices that were registered when it was started",
+            "register the device (`handover device add`), stop the instance, attach it, and start it: ports have room for the \
+             devices that were registered when the machine was started",
         ),
     };
     LaunchError::NoPort { reason, remedy: remedy.into() }

@@ -68,7 +68,7 @@ fn runs_as_a_stranger() -> Result<Completion, Failed> {
     let handle = bench.qemu.launch(&spec)?;
     assert_eq!(bench.qemu.find(spec.id), Presence::Running(handle));
     // Firmware without a system hears no power button.
-    let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(100))?;
+    let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(100))?.exit;
     assert_eq!(exit, Exit { code: Some(0) });
     bench.qemu.launch(&spec)?;
     bench.qemu.kill(spec.id)?;
@@ -197,7 +197,7 @@ fn is_paused_and_resumed() -> Result<Completion, Failed> {
     writes_more(&bench, &spec, before.disks.unwrap_or_default().written);
     bench.qemu.pause(spec.id)?;
     // The writer hears no power button.
-    let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(100))?;
+    let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(100))?.exit;
     assert_eq!(exit, Exit { code: Some(0) });
     bench.qemu.remove_files(spec.id)?;
     Ok(Completion::Completed)
@@ -344,7 +344,7 @@ fn is_stopped_by_a_full_disk() -> Result<Completion, Failed> {
     fs::remove_file(&filler)?;
     assert_eq!(bench.qemu.resume(spec.id)?, Execution::Running);
     writes_more(&bench, &spec, before);
-    let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(100))?;
+    let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(100))?.exit;
     assert_eq!(exit, Exit { code: Some(0) });
     bench.qemu.remove_files(spec.id)?;
     Ok(Completion::Completed)

@@ -79,7 +79,7 @@ fn a_second_vmm_runs_a_machine_from_start_to_end() {
     let files = bench.top.path().join(format!("state/machines/{}", spec.id));
     assert!(files.join("tiny.log").exists());
     assert!(bench.launcher.launch(&spec).is_err(), "it runs already");
-    let exit = bench.launcher.shut_down(spec.id, Duration::from_secs(30)).unwrap();
+    let exit = bench.launcher.shut_down(spec.id, Duration::from_secs(30)).unwrap().exit;
     assert_eq!(exit, Exit { code: Some(0) });
     assert_eq!(bench.launcher.find(spec.id), Presence::Gone);
     bench.launcher.remove_files(spec.id).unwrap();
@@ -89,7 +89,7 @@ fn a_second_vmm_runs_a_machine_from_start_to_end() {
 fn a_second_vmm_is_terminated_if_its_guest_ignores_the_shutdown() {
     let bench = Bench::new();
     let (spec, handle) = bench.started("deaf");
-    let exit = bench.launcher.shut_down(spec.id, Duration::from_millis(200)).unwrap();
+    let exit = bench.launcher.shut_down(spec.id, Duration::from_millis(200)).unwrap().exit;
     assert_eq!(exit, Exit { code: Some(3) });
     assert_eq!(bench.launcher.wait(&handle).unwrap(), exit);
 }

@@ -102,7 +102,7 @@ fn a_machine_is_shut_down_then_killed() {
     for (name, code) in [("good", 0), ("deaf", 3)] {
         let bench = Bench::new();
         let (spec, handle) = started(&bench, name);
-        let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(200)).unwrap();
+        let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(200)).unwrap().exit;
         assert_eq!(exit, Exit { code: Some(code) }, "{name}");
         assert_eq!(bench.qemu.find(spec.id), Presence::Gone);
         assert_eq!(bench.qemu.wait(&handle).unwrap(), exit, "it is still known how it ended");
@@ -121,7 +121,7 @@ fn a_paused_machine_is_resumed_before_it_is_shut_down() {
         assert_eq!(bench.qemu.resume(spec.id).unwrap(), Execution::Running);
     }
     bench.qemu.pause(spec.id).unwrap();
-    let exit = bench.qemu.shut_down(spec.id, Duration::from_secs(30)).unwrap();
+    let exit = bench.qemu.shut_down(spec.id, Duration::from_secs(30)).unwrap().exit;
     assert_eq!(exit, Exit { code: Some(0) }, "it heard the power button");
     assert!(bench.qemu.pause(spec.id).is_err() && bench.qemu.execution(spec.id).is_err());
 }
@@ -135,7 +135,7 @@ fn a_guest_that_its_vmm_has_stopped_tells_why() {
         assert_eq!(bench.qemu.pause(spec.id).unwrap(), halted, "{name}");
         assert_eq!(bench.qemu.execution(spec.id).unwrap(), halted, "{name}");
         assert_eq!(bench.qemu.resume(spec.id).unwrap(), halted, "{name}");
-        let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(200)).unwrap();
+        let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(200)).unwrap().exit;
         assert_eq!(exit, Exit { code: Some(code) }, "{name}");
     }
 }

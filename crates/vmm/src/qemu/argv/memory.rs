@@ -12,7 +12,9 @@ const MOST_THREADS: u32 = 16;
 
 /// Memory in bytes, in huge pages if they were chosen, and on the NUMA node of the placement.
 pub fn memory(line: &mut Line, spec: &MachineSpec) {
-    line.option("-m", format!("size={}M", spec.memory.div_ceil(MIB)));
+    // Both must be the same number, and `-m` is in MiB.
+    let megabytes = spec.memory.div_ceil(MIB);
+    line.option("-m", format!("size={megabytes}M"));
     match (spec.huge_pages, &spec.placement) {
         (Some(huge), _) => line.option("-object", huge_pages(spec, huge)),
         (None, Some(placed)) => line.option(
@@ -20,7 +22,7 @@ pub fn memory(line: &mut Line, spec: &MachineSpec) {
             json!({
                 "qom-type": "memory-backend-ram",
                 "id": ID,
-                "size": spec.memory,
+                "size": megabytes.saturating_mul(MIB),
                 "host-nodes": [placed.node],
                 "policy": if placed.is_bound { "bind" } else { "preferred" },
             }),

@@ -65,7 +65,7 @@ pub use launch_error::LaunchError;
 pub use loopback_filter::{FilterError, LoopbackFilter, NameServerAlias};
 pub use machine::{
     Autostart, AutostartChange, Availability, BlockDevice, BlockError, BlockFile, BlockIdentity,
-    BlockNumber, BlockUse, CardLink, Cpu, CpuLayout, DiskBus, DiskContent, DiskFile, DiskFormat,
+    BlockNumber, BlockUse, CardLink, Cpu, CpuLayout, DeviceAccess, DiskBus, DiskContent, DiskFile, DiskFormat,
     DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError,
     GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, HostBlock, HostCpu,
     HugeMemory, HugePagesUse, HugePool, KernelBoot, Life, MOST_SPARE_PORTS, MachineDisk,

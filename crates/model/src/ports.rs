@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::launch_error::LaunchError;
 use crate::{
-    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, CpuLayout, Display,
+    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, CpuLayout, DeviceAccess, Display,
     Execution, Exit, Forward, GuestSlot, HostError, HostLock, HostLockError, HugePool, Inventory,
     LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition,
     Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, Step, Unplugged, Usage,
@@ -381,6 +381,13 @@ pub trait Launcher: Send + Sync {
     fn open_agent(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
         let _ = id;
         Ok(None)
+    }
+
+    /// How a machine's VMM would open these devices, which are bound to their vfio drivers: as descriptors, if this host and the
+    /// VMM can do that. `running` is the machine if it runs already: its VMM is asked then. By groups by default.
+    fn device_access(&self, slots: &[GuestSlot], running: Option<Uuid>) -> DeviceAccess {
+        let _ = (slots, running);
+        DeviceAccess::Groups
     }
 
     /// The first port of a running machine that is free and has room for a device; those in `taken` are not.

@@ -313,6 +313,15 @@ fn placement(machine: &Machine) -> String {
     format!("{wanted}: NUMA node {}, {pinned}", placed.node)
 }
 
+/// How an instance's devices are opened. A word of a newer daemon is left out.
+fn opened_by(machine: &Machine) -> &'static str {
+    match machine.device_access.as_deref() {
+        Some("descriptors") => "file descriptors",
+        Some("groups") => "IOMMU groups",
+        _ => "",
+    }
+}
+
 /// The screen of an instance: `vnc`, `spice (64MB of video memory)`.
 fn screen(machine: &Machine) -> String {
     let Some(display) = &machine.display else { return String::new() };
@@ -375,6 +384,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
     fields.push(("hostname", machine.hostname.clone().unwrap_or_default()));
     fields.push(("devices", first));
     fields.extend(more.into_iter().map(|device| ("", device)));
+    fields.push(("opened by", opened_by(machine).to_owned()));
     let disks = disks::lines(machine).into_iter().enumerate();
     fields.extend(disks.map(|(number, disk)| (if number == 0 { "disks" } else { "" }, disk)));
     fields.extend([

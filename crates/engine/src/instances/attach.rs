@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use model::choose::{Want, WantKind};
-use model::{Address, Code, GuestSlot, Plug, Presence, Refusal};
+use model::{Address, Code, DeviceAccess, GuestSlot, Plug, Presence, Refusal};
 
 use super::moving::{Whereabouts, name_of, set_devices, slot_of};
 use super::read::wish_of;
@@ -146,8 +146,15 @@ impl Instances {
                 row.update_settings(tx)
             })?
         };
-        let functions = others.iter().chain([&claim]).map(|one| slot_of(one).functions.len()).sum();
-        let plugged = self.prepare_and_plug(&operation, &row, &mut claim, functions);
+        let others: Vec<StoredClaim> = others
+            .iter()
+            .filter(|other| {
+                other.claim.id != claim.claim.id
+                    && !row.instance.options.moving.ejected.contains(&other.claim.id)
+            })
+            .cloned()
+            .collect();
+        let plugged = self.prepare_and_plug(&operation, &mut row, &mut claim, &others);
         match plugged.and_then(|()| self.record_arrival(&operation, &mut row)) {
             Ok(()) => Ok(row.instance),
             Err(cause) => {
@@ -161,18 +168,31 @@ impl Instances {
     fn prepare_and_plug(
         &self,
         operation: &OpenOperation,
-        row: &StoredInstance,
+        row: &mut StoredInstance,
         claim: &mut StoredClaim,
-        functions: usize,
+        others: &[StoredClaim],
     ) -> Result<(), Refusal> {
-        self.prepare_claims(operation, std::slice::from_mut(claim), row.instance.uid)?;
+        // As those that it has. Machines that an earlier version started have opened groups.
+        let known = row.instance.options.device_access;
+        let known = known.or_else(|| (!others.is_empty()).then_some(DeviceAccess::Groups));
+        let defers = match known {
+            Some(access) => access == DeviceAccess::Descriptors,
+            None => self.devices_of(std::slice::from_ref(claim))?.vfio.iommufd,
+        };
+        let uid = row.instance.uid;
+        self.prepare_claims(operation, std::slice::from_mut(claim), uid, defers)?;
+        if known.is_none() {
+            let id = row.instance.id;
+            self.give_access(operation, row, std::slice::from_ref(claim), defers, Some(id))?;
+        }
         let launcher = self.launcher(&row.instance.hypervisor)?;
         let plug = Plug {
             id: row.instance.id,
             slot: slot_of(claim),
             roms: row.instance.options.roms.clone(),
             memory: row.instance.memory,
-            functions,
+            others: others.iter().map(slot_of).collect(),
+            access: known.or(row.instance.options.device_access).unwrap_or_default(),
         };
         let step = MachineStep::Plug { claim: claim.claim.id };
         Ok(self.journal.machine(operation, step, || launcher.plug(&plug))?)

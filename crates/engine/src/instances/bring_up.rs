@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{
-    Address, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle, Placement,
+    Address, DeviceAccess, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle, Placement,
     PlacementUse, Placing, Refusal, SparePorts,
 };
+use uuid::Uuid;
 
+use super::moving::slot_of;
 use super::{Instances, not_ended};
 use crate::claims::{Access, Restored};
 use crate::lock::lock;
@@ -50,10 +52,16 @@ impl Instances {
         row: &mut StoredInstance,
     ) -> Result<MachineHandle, Refusal> {
         let (image, mut claims) = self.parts(row)?;
-        let nodes = self.nodes(&claims)?;
+        let inventory = self.devices_of(&claims)?;
+        let nodes = inventory.functions.values().map(|function| function.numa_node).collect();
         let huge_pages = self.huge_pages(row, &nodes)?;
         let placement = self.place(row, &nodes, huge_pages.is_some())?;
-        self.prepare_claims(operation, &mut claims, row.instance.uid)?;
+        let can_pass = inventory.vfio.iommufd;
+        self.prepare_claims(operation, &mut claims, row.instance.uid, can_pass)?;
+        row.instance.options.device_access = None;
+        if !claims.is_empty() {
+            self.give_access(operation, row, &claims, can_pass, None)?;
+        }
         let disks = self.disk_files(row)?;
         let spare = self.spare_ports(row)?;
         let spec = self.spec(row, &image, disks, &claims, (huge_pages, placement), spare);
@@ -101,15 +109,39 @@ impl Instances {
         Ok(SparePorts { count, devices: if count > 0 { devices.collect() } else { Vec::new() } })
     }
 
-    /// The NUMA nodes of a machine's devices.
-    fn nodes(&self, claims: &[StoredClaim]) -> Result<BTreeSet<Option<u32>>, Refusal> {
+    /// A machine's devices on the host.
+    pub(super) fn devices_of(&self, claims: &[StoredClaim]) -> Result<Inventory, Refusal> {
         let parts = claims.iter().flat_map(|claim| &claim.claim.parts);
         let heads: Vec<Address> = parts.map(|part| part.head).collect();
-        let inventory = match heads.as_slice() {
-            [] => Inventory::default(),
-            some => self.hardware.functions(some)?,
-        };
-        Ok(inventory.functions.values().map(|function| function.numa_node).collect())
+        match heads.as_slice() {
+            [] => Ok(Inventory::default()),
+            some => self.hardware.functions(some),
+        }
+    }
+
+    /// Chooses how the VMM opens the devices of these claims, which are bound now, and records it. If it opens the nodes of
+    /// groups, its user is let open them, unless that was done with the preparation, because the kernel has no iommufd.
+    pub(super) fn give_access(
+        &self,
+        operation: &OpenOperation,
+        row: &mut StoredInstance,
+        claims: &[StoredClaim],
+        can_pass: bool,
+        running: Option<Uuid>,
+    ) -> Result<(), Refusal> {
+        let mut access = DeviceAccess::Groups;
+        if can_pass {
+            let slots: Vec<GuestSlot> = claims.iter().map(slot_of).collect();
+            access = self.launcher(&row.instance.hypervisor)?.device_access(&slots, running);
+            if access == DeviceAccess::Groups {
+                let uid = row.instance.uid;
+                for claim in claims {
+                    self.claims.grant_groups(operation, &claim.claim, uid)?;
+                }
+            }
+        }
+        row.instance.options.device_access = Some(access);
+        self.store.write(Durability::Process, |tx| row.update_settings(tx))
     }
 
     /// The huge pages for a machine's memory: on the NUMA node of its devices, if all are on one.
@@ -161,14 +193,15 @@ impl Instances {
         Ok(placement)
     }
 
-    /// Prepares the claims of an instance in parallel.
+    /// Prepares the claims of an instance in parallel. The nodes of their groups are granted with it, or later.
     pub(super) fn prepare_claims(
         &self,
         operation: &OpenOperation,
         claims: &mut [StoredClaim],
         uid: u32,
+        defers_groups: bool,
     ) -> Result<(), Refusal> {
-        let access = Access::machine(uid);
+        let access = Access::machine(uid, defers_groups);
         let prepare =
             |claim: &mut StoredClaim| self.claims.prepare_parts(operation, claim, &access, None);
         if claims.len() == 1 || self.claims.at_once() == 1 {

@@ -188,6 +188,7 @@ impl Instances {
             }),
             disks,
             slots: claims.iter().map(moving::slot_of).collect(),
+            access: row.instance.options.device_access.unwrap_or_default(),
             spare,
             options: row.instance.options.clone(),
         }

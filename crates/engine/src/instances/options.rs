@@ -91,6 +91,7 @@ impl Instances {
             placed: None,
             life: Life::default(),
             spare_ports: wanted_spare_ports,
+            device_access: None,
             moving: Moving::default(),
         };
         expect_tables(&options, has_kernel)?;

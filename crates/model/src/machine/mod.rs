@@ -2,6 +2,7 @@
 //!
 //! A [`MachineSpec`] describes the machine independently of the VMM: each launcher translates it.
 
+mod access;
 mod block;
 mod cpu;
 mod disks;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 use crate::{Address, Assembly, Part, Partition};
 
+pub use access::DeviceAccess;
 pub use block::{
     BlockDevice, BlockError, BlockFile, BlockIdentity, BlockNumber, BlockUse, HostBlock,
     block_has_data, block_in_use, check_block_name,
@@ -74,6 +76,9 @@ pub struct MachineSpec {
     pub disks: Vec<DiskFile>,
     /// The devices handed over, one guest slot each.
     pub slots: Vec<GuestSlot>,
+    /// How the VMM opens them.
+    #[serde(default)]
+    pub access: DeviceAccess,
     /// The ports for devices that it can get while it runs.
     #[serde(default)]
     pub spare: SparePorts,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cpu, Display, Forward, GuestDisk, HugePagesUse, Life, Moving, NetworkCard, Placement,
+    Cpu, DeviceAccess, Display, Forward, GuestDisk, HugePagesUse, Life, Moving, NetworkCard, Placement,
     PlacementUse, Rom, Secret, USUAL_SPARE_PORTS,
 };
 
@@ -52,6 +52,10 @@ pub struct MachineOptions {
     /// How many ports it has for devices that it gets while it runs; the usual number by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spare_ports: Option<u32>,
+    /// How its VMM opens its devices, as chosen at its last start, or when it got the first one while it ran. Launchers do not
+    /// read it. Machines that earlier versions started have none, and open groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_access: Option<DeviceAccess>,
     /// Its devices that come or leave while it runs. Launchers do not read it.
     #[serde(skip_serializing_if = "Moving::is_still")]
     pub moving: Moving,

@@ -5,6 +5,7 @@
 pub(crate) mod affinity;
 pub(crate) mod cgroup;
 mod control;
+mod device_files;
 mod disk_layer;
 mod files;
 mod hot_plug;
@@ -34,7 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{
-    Availability, CardLinks, Display, Execution, Exit, Forward, GuestSlot, KnownMachine,
+    Availability, CardLinks, DeviceAccess, Display, Execution, Exit, Forward, GuestSlot, KnownMachine,
     LaunchError, Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, NetworkCard,
     Plug, PluggedFunction, Presence, Rom, Unplugged, Usage,
 };
@@ -47,10 +48,12 @@ use run_dir::forget;
 use watch::Watch;
 
 pub use control::{Control, ControlError};
+pub use device_files::{IOMMU_DESCRIPTOR, device_descriptor};
 pub use log::{last_lines, printable};
 pub use order::{FD, Helper, HostCard, Loopback, OpenFile, VHOST_FD};
 pub use vmm::{MachinePaths, Pin, Vmm, VmmCommand};
 
+pub(crate) use device_files::{DeviceFile, iommu, open as open_device, own as own_node, without};
 pub(crate) use kvm::Kvm;
 pub(crate) use order::{Order, with_fd, with_vhost};
 pub(crate) use procfs::Proc;
@@ -376,6 +379,10 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             .add_viewer(display, its.into(), &control, Instant::now() + ADD_VIEWER)
             .map_err(|error| monitor(format!("cannot connect to its screen: {error}")))?;
         Ok(ours)
+    }
+
+    fn device_access(&self, slots: &[GuestSlot], running: Option<Uuid>) -> DeviceAccess {
+        self.choose_access(slots, running)
     }
 
     fn free_port(&self, id: Uuid, slot: &GuestSlot, taken: &[u32]) -> Result<u32, LaunchError> {

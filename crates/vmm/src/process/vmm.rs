@@ -100,6 +100,25 @@ pub trait Vmm: Send + Sync {
         Ok(None)
     }
 
+    /// Whether the VMM takes devices, and iommufd, as open descriptors when it is started: function by function at
+    /// [`device_descriptor`](super::device_descriptor), and [`IOMMU_DESCRIPTOR`](super::IOMMU_DESCRIPTOR).
+    fn takes_descriptors(&self) -> bool {
+        false
+    }
+
+    /// Whether a running VMM takes them.
+    ///
+    /// # Errors
+    /// If the VMM does not tell.
+    fn takes_descriptors_now(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<bool, ControlError> {
+        let _ = (control, deadline);
+        Ok(false)
+    }
+
     /// The first port of a running machine that is free, not among `taken`, and has room for a device.
     ///
     /// # Errors

@@ -4,16 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use model::{Address, GuestSlot, MachineSpec};
+use model::{GuestSlot, MachineSpec};
+
+use crate::bars::{self, Bar, IO, MEMORY, PREFETCHABLE, WIDE};
 
 /// QEMU's default for a q35 machine (`Q35_PCI_HOST_HOLE64_SIZE_DEFAULT` in hw/pci-host/q35.c).
 const DEFAULT: u64 = 32 << 30;
-
-/// `IORESOURCE_IO`, `IORESOURCE_MEM`, `IORESOURCE_PREFETCH` and `IORESOURCE_MEM_64` (include/linux/ioport.h).
-const IO: u64 = 0x100;
-const MEMORY: u64 = 0x200;
-const PREFETCHABLE: u64 = 0x2000;
-const WIDE: u64 = 0x10_0000;
 
 /// The smallest windows of a port for devices that may come. Without a size of their own, the firmware gives it as much.
 const LEAST_PREFETCHABLE: u64 = 32 << 20;
@@ -40,7 +36,7 @@ impl Room {
     /// What a slot needs: each BAR is aligned to its own size, and the window to its largest BAR. What cannot be read is not
     /// counted: QEMU will report the error. Mediated devices do not tell.
     pub fn of(root: &Path, slot: &GuestSlot) -> Self {
-        let bars: Vec<Bar> = slot.addresses().flat_map(|address| bars(root, address)).collect();
+        let bars: Vec<Bar> = slot.addresses().flat_map(|address| bars::of(root, address)).collect();
         let sum = |wide: bool| {
             let sizes = bars.iter().filter(|bar| bar.flags & MEMORY != 0);
             let sizes = sizes
@@ -84,7 +80,7 @@ pub struct AddressSpace {
 pub fn plan(root: &Path, spec: &MachineSpec, is_emulated: bool) -> AddressSpace {
     let functions = spec.slots.iter().flat_map(|slot| &slot.functions);
     let addresses = functions.filter_map(|function| function.source.function());
-    let bars = addresses.flat_map(|address| bars(root, address));
+    let bars = addresses.flat_map(|address| bars::of(root, address));
     let wide = bars.filter(|bar| bar.flags & (MEMORY | WIDE) == MEMORY | WIDE);
     let own: u64 = wide.map(|bar| bar.size).fold(0, u64::saturating_add);
     let least = Room { prefetchable: LEAST_PREFETCHABLE, memory: LEAST_MEMORY, io: false };
@@ -135,37 +131,10 @@ fn address_bits(cpuinfo: &str) -> u32 {
     bits.and_then(|bits| bits.parse().ok()).unwrap_or(EMULATED_BITS)
 }
 
-/// A BAR of a function.
-struct Bar {
-    /// Its size, rounded up to a power of two.
-    size: u64,
-    flags: u64,
-}
-
-/// The BARs of a function.
-fn bars(root: &Path, address: Address) -> Vec<Bar> {
-    let file = root.join("sys/bus/pci/devices").join(address.to_string()).join("resource");
-    fs::read_to_string(file).map_or(Vec::new(), |text| parsed(&text))
-}
-
-/// The BARs in `resource`, which has a line for each region: start, end, flags (Documentation/filesystems/sysfs-pci). The
-/// first six are BARs.
-fn parsed(resource: &str) -> Vec<Bar> {
-    let regions = resource.lines().take(6).filter_map(|line| {
-        let mut fields = line.split(' ').map(|field| {
-            field.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        });
-        let (start, end, flags) = (fields.next()??, fields.next()??, fields.next()??);
-        let size = (end > start).then(|| (end - start).checked_next_power_of_two())??;
-        Some(Bar { size, flags })
-    });
-    regions.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{MachineSpec, SparePorts};
+    use model::{Address, MachineSpec, SparePorts};
     use uuid::Uuid;
 
     /// A data-centre GPU: 16 MiB, 128 GiB and 32 MiB.
@@ -187,6 +156,7 @@ mod tests {
             disk: None,
             disks: Vec::new(),
             slots: addresses.iter().map(|address| GuestSlot::place([*address])).collect(),
+            access: model::DeviceAccess::Groups,
             spare: SparePorts::default(),
             options: model::MachineOptions::default(),
         }
@@ -250,11 +220,5 @@ mod tests {
             below_hypertransport("vendor_id\t: GenuineIntel\naddress sizes\t: 40 bits\n"),
             None
         );
-    }
-
-    #[test]
-    fn malformed_lines_are_skipped() {
-        let garbage = "0x0 0xffffffffffffffff 0x14220c\ngarbage\n\n0x1 0x0 0x14220c";
-        assert!(parsed(garbage).is_empty());
     }
 }

@@ -215,6 +215,18 @@ impl Vmm for Qemu {
         blockstats::disk_usage(&mut monitor(control, deadline)?, deadline).map(Some)
     }
 
+    fn takes_descriptors(&self) -> bool {
+        self.finder.takes_descriptors()
+    }
+
+    fn takes_descriptors_now(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<bool, ControlError> {
+        hot_plug::takes_descriptors(&mut monitor(control, deadline)?, deadline)
+    }
+
     fn free_port(
         &self,
         slot: &GuestSlot,

@@ -13,12 +13,12 @@ mod tpm;
 
 use std::path::{Path, PathBuf};
 
-use model::{Firmware, GuestFunction, GuestSlot, GuestSource, MachineSpec, Rom};
+use model::{DeviceAccess, Firmware, GuestFunction, GuestSlot, GuestSource, MachineSpec, Rom};
 use serde_json::{Value, json};
 
 use super::binary::Accelerator;
 use super::mmio_window::{AddressSpace, Room};
-use crate::process::FD;
+use crate::process::{FD, IOMMU_DESCRIPTOR, device_descriptor};
 
 pub use agent::socket as agent_socket;
 pub use disks::disk_files;
@@ -104,18 +104,7 @@ pub fn arguments(
     }
     // The last ports: their number changes nothing before them.
     device_ports(&mut ports, spec, environment);
-    for slot in &spec.slots {
-        for function in &slot.functions {
-            let device = function_device(
-                slot,
-                function,
-                &spec.options.roms,
-                environment.root,
-                &environment.roms,
-            )?;
-            ports.device(device);
-        }
-    }
+    functions(&mut line, &mut ports, spec, environment)?;
     ports.finish(&mut line);
     Ok(line.0)
 }
@@ -314,10 +303,40 @@ fn device_ports(ports: &mut Ports, spec: &MachineSpec, environment: &Environment
     }
 }
 
-/// One function of an assembly, which is together in one slot behind a port.
+/// The functions of all devices.
+fn functions(
+    line: &mut Line,
+    ports: &mut Ports,
+    spec: &MachineSpec,
+    environment: &Environment<'_>,
+) -> Result<(), NotUtf8> {
+    let has_descriptors = spec.access == DeviceAccess::Descriptors && !spec.slots.is_empty();
+    if has_descriptors {
+        line.option("-object", iommufd(&IOMMU_DESCRIPTOR.to_string()));
+    }
+    let all = spec.slots.iter().flat_map(|slot| slot.functions.iter().map(move |one| (slot, one)));
+    for (place, (slot, function)) in all.enumerate() {
+        let fd = has_descriptors.then(|| device_descriptor(place).to_string());
+        let (roms, files) = (&spec.options.roms, &environment.roms);
+        ports.device(function_device(slot, function, fd.as_deref(), roms, environment.root, files)?);
+    }
+    Ok(())
+}
+
+/// The id of iommufd's object.
+pub const IOMMUFD: &str = "iommufd";
+
+/// The object through which all devices are mapped, with the number or name of a descriptor.
+pub fn iommufd(fd: &str) -> Value {
+    json!({"qom-type": "iommufd", "id": IOMMUFD, "fd": fd})
+}
+
+/// One function of an assembly, which is together in one slot behind a port. `fd` is the number or name of its descriptor, if
+/// QEMU does not open it itself.
 pub fn function_device(
     slot: &GuestSlot,
     function: &GuestFunction,
+    fd: Option<&str>,
     roms: &[Rom],
     root: &Path,
     rom_files: &Path,
@@ -331,7 +350,17 @@ pub fn function_device(
     if function.function == 0 && slot.functions.len() > 1 {
         insert(&mut device, "multifunction", json!(true));
     }
+    if let Some(fd) = fd {
+        insert(&mut device, "iommufd", json!(IOMMUFD));
+        insert(&mut device, "fd", json!(fd));
+    }
     match function.source {
+        // Beside a descriptor, the path is only for messages, and to tell what the device is (`vfio_device_get_name` and
+        // `vfio_device_is_mdev` in hw/vfio/device.c).
+        GuestSource::Function(address) if fd.is_some() => {
+            let path = root.join("sys/bus/pci/devices").join(address.to_string());
+            insert(&mut device, "sysfsdev", json!(text(&path)?));
+        }
         // QEMU 7.2 does not accept a domain of more than four digits here; it accepts any path.
         GuestSource::Function(address) if address.domain() > 0xffff => {
             let path = root.join("sys/bus/pci/devices").join(address.to_string());

@@ -21,6 +21,7 @@ fn machine() -> MachineSpec {
         disk: None,
         disks: Vec::new(),
         slots: Vec::new(),
+        access: DeviceAccess::Groups,
         spare: model::SparePorts::default(),
         options: MachineOptions::default(),
     }
@@ -68,6 +69,19 @@ fn shown(spec: &MachineSpec, environment: &Environment<'_>) -> String {
         text += &argument;
     }
     text
+}
+
+/// The card and the NIC by descriptors: no `host=`, and no node that QEMU opens.
+#[test]
+fn devices_by_descriptors() {
+    let slots =
+        vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["10000:e1:00.0"]).at(1)];
+    let access = DeviceAccess::Descriptors;
+    let text = shown(&MachineSpec { slots, access, kernel: kernel(), ..machine() }, &environment());
+    assert!(!text.contains("\"host\""), "{text}");
+    insta::assert_snapshot!("devices_by_descriptors", text);
+    let none = shown(&MachineSpec { access, kernel: kernel(), ..machine() }, &environment());
+    assert!(!none.contains("iommufd"), "{none}");
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub use instance::{
     Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
     NetworkRequest, RestartPolicy, RestartStatus, Rom, UpdateInstance, WaitOutcome,
 };
-pub use placed::Placed;
+pub use placed::{GuestNode, Placed};
 pub use pod::{CreatePods, Pods};
 pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,

@@ -310,7 +310,11 @@ fn placement(machine: &Machine) -> String {
         [] => "without processors of its own".to_owned(),
         cpus => format!("on the processors {}", cpus.join(" ")),
     };
-    format!("{wanted}: NUMA node {}, {pinned}", placed.node)
+    let nodes: Vec<String> = placed.nodes.iter().map(|one| one.node.to_string()).collect();
+    if nodes.is_empty() {
+        return format!("{wanted}: NUMA node {}, {pinned}", placed.node);
+    }
+    format!("{wanted}: NUMA nodes {}, {pinned}", nodes.join(" "))
 }
 
 /// How an instance's devices are opened. A word of a newer daemon is left out.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use model::choose::{Want, WantKind};
-use model::{Address, Code, DeviceAccess, GuestSlot, Plug, Presence, Refusal};
+use model::{Address, Code, DeviceAccess, GuestSlot, LaunchError, Plug, Presence, Refusal};
 
 use super::moving::{Whereabouts, name_of, set_devices, slot_of};
 use super::read::wish_of;
@@ -111,6 +111,30 @@ impl Instances {
         self.claims.expect_room(&self.hardware.inventory()?, [&new.claim])
     }
 
+    /// A free port for a device: where the guest has several NUMA nodes, rather none that is on another one.
+    fn free_port(
+        &self,
+        row: &StoredInstance,
+        claim: &StoredClaim,
+        taken: Vec<u32>,
+    ) -> Result<u32, Refusal> {
+        let launcher = self.launcher(&row.instance.hypervisor)?;
+        let (id, slot) = (row.instance.id, slot_of(claim));
+        let refused = |error: LaunchError| refusals::launch_failed(&error);
+        let placed = row.instance.options.placed.as_ref().filter(|placed| !placed.roots.is_empty());
+        if let Some(placed) = placed {
+            let inventory = self.devices_of(std::slice::from_ref(claim))?;
+            let node = inventory.functions.values().next().and_then(|function| function.numa_node);
+            let avoided: Vec<u32> =
+                taken.iter().copied().chain(placed.ports_elsewhere(node)).collect();
+            match launcher.free_port(id, &slot, &avoided) {
+                Err(LaunchError::NoPort { .. }) => {}
+                found => return found.map_err(refused),
+            }
+        }
+        launcher.free_port(id, &slot, &taken).map_err(refused)
+    }
+
     /// Prepares a device and plugs it into the running machine. Nothing is changed before there is a port for it.
     fn plug_in(
         &self,
@@ -120,15 +144,12 @@ impl Instances {
         is_new: bool,
     ) -> Result<Instance, Refusal> {
         let id = row.instance.id;
-        let launcher = self.launcher(&row.instance.hypervisor)?;
         let taken: Vec<u32> = others
             .iter()
             .filter(|other| other.claim.id != claim.claim.id)
             .map(|other| other.position)
             .collect();
-        claim.position = launcher
-            .free_port(id, &slot_of(&claim), &taken)
-            .map_err(|error| refusals::launch_failed(&error))?;
+        claim.position = self.free_port(&row, &claim, taken)?;
         let with_new = others.iter().chain(is_new.then_some(&claim));
         set_devices(&mut row.instance, with_new);
         row.instance.options.moving.now = Some(claim.claim.id);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{
-    Address, DeviceAccess, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle, Placement,
-    PlacementUse, Placing, Refusal, SparePorts,
+    Address, DeviceAccess, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle, NodeDevice,
+    Placement, PlacementUse, Placing, Refusal, SparePorts,
 };
 use uuid::Uuid;
 
@@ -55,7 +55,8 @@ impl Instances {
         let inventory = self.devices_of(&claims)?;
         let nodes = inventory.functions.values().map(|function| function.numa_node).collect();
         let huge_pages = self.huge_pages(row, &nodes)?;
-        let placement = self.place(row, &nodes, huge_pages.is_some())?;
+        let devices = node_devices(&inventory, &claims);
+        let placement = self.place(row, &devices, huge_pages.map(|huge| huge.page))?;
         let can_pass = inventory.vfio.iommufd;
         self.prepare_claims(operation, &mut claims, row.instance.uid, can_pass)?;
         row.instance.options.device_access = None;
@@ -162,8 +163,8 @@ impl Instances {
     fn place(
         &self,
         row: &mut StoredInstance,
-        nodes: &BTreeSet<Option<u32>>,
-        has_huge_pages: bool,
+        devices: &[NodeDevice],
+        huge_page: Option<u64>,
     ) -> Result<Option<Placement>, Refusal> {
         let wanted = row.instance.options.placement;
         if wanted == PlacementUse::None && row.instance.options.placed.is_none() {
@@ -182,8 +183,9 @@ impl Instances {
             wanted,
             vcpus: row.instance.vcpus,
             memory: row.instance.memory,
-            has_huge_pages,
-            devices: nodes,
+            huge_page,
+            devices,
+            mirrors_nodes: row.instance.options.mirrors_nodes,
             taken: &taken.flat_map(|placed| placed.held).collect(),
         };
         let placement = Placement::choose(&one, &self.hardware.host.cpu_layout())?;
@@ -255,6 +257,15 @@ impl Instances {
         }
         Ok(outcome)
     }
+}
+
+/// The devices of these claims, with their ports, where they are on the host.
+fn node_devices(inventory: &Inventory, claims: &[StoredClaim]) -> Vec<NodeDevice> {
+    let device = |claim: &StoredClaim| {
+        let head = claim.claim.parts.first()?.head;
+        Some(NodeDevice::of(inventory.function(head)?, claim.position))
+    };
+    claims.iter().filter_map(device).collect()
 }
 
 /// The addresses of a card's functions, whether they exist or not: a card is plugged with all of them.

@@ -89,6 +89,7 @@ impl Instances {
             huge_pages,
             placement,
             placed: None,
+            mirrors_nodes: true,
             life: Life::default(),
             spare_ports: wanted_spare_ports,
             device_access: None,

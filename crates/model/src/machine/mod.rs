@@ -41,7 +41,9 @@ pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, Restart
 pub use network::{CardLink, NetworkCard, check_interface_name};
 pub use options::{Firmware, MachineOptions, Seed};
 pub use passt::PasstKind;
-pub use placement::{CpuLayout, HostCpu, Placement, PlacementUse, Placing};
+pub use placement::{
+    Cell, CpuLayout, GuestRoot, HostCpu, NodeDevice, Placement, PlacementUse, Placing,
+};
 pub use plug::{
     MOST_SPARE_PORTS, Moving, Plug, PluggedFunction, SparePorts, USUAL_SPARE_PORTS, Unplugged,
 };

@@ -47,6 +47,10 @@ pub struct MachineOptions {
     /// Where it was placed at its last start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placed: Option<Placement>,
+    /// Whether the guest has several NUMA nodes if its devices are on several of the host. Machines of earlier versions have one,
+    /// and their devices keep their addresses.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mirrors_nodes: bool,
     /// When it is started without a request. Launchers do not read it.
     pub life: Life,
     /// How many ports it has for devices that it gets while it runs; the usual number by default.

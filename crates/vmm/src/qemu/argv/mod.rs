@@ -9,8 +9,10 @@ mod disks;
 mod display;
 mod memory;
 mod network;
+mod roots;
 mod tpm;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::{DeviceAccess, Firmware, GuestFunction, GuestSlot, GuestSource, MachineSpec, Rom};
@@ -80,6 +82,7 @@ pub fn arguments(
     line.option("-serial", format!("chardev:{CONSOLE}"));
     kernel(&mut line, spec)?;
     let mut ports = Ports::default();
+    roots::roots(&mut ports, spec);
     if spec.kernel.is_none() && !(spec.disk.is_none() && spec.disks.is_empty()) {
         // The firmware boots only the machine's own disks, never from a passed-through network card or drive.
         line.option("-boot", "strict=on");
@@ -389,9 +392,12 @@ fn insert(device: &mut Value, key: &str, value: Value) {
     }
 }
 
-/// The root ports and the devices behind them. Eight ports share one slot of the root complex, which has 30 free slots.
+/// The root ports and the devices behind them. Eight ports share one slot of a root complex; the first one has 30 free slots.
 #[derive(Default)]
 struct Ports {
+    /// The root complexes besides the first, and the bus of each port that is behind one.
+    roots: Vec<Value>,
+    behind: BTreeMap<String, String>,
     /// The ports, with what is particular to each.
     ports: Vec<(String, Value)>,
     devices: Vec<Value>,
@@ -427,20 +433,32 @@ impl Ports {
         self.devices.push(device);
     }
 
-    /// Adds everything to the command line, the ports first.
+    /// The bus that a port is on.
+    fn bus_of(&self, port: &str) -> &str {
+        self.behind.get(port).map_or(FIRST_ROOT, String::as_str)
+    }
+
+    /// Adds everything to the command line: root complexes, ports, devices.
     fn finish(self, line: &mut Line) {
-        let count = self.ports.len();
-        for (number, (name, more)) in self.ports.into_iter().enumerate() {
-            let (slot, function) = (1 + number / 8, number % 8);
+        for root in &self.roots {
+            line.option("-device", root);
+        }
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (number, (name, more)) in self.ports.iter().enumerate() {
+            let bus = self.bus_of(name);
+            let place = counts.entry(bus).or_default();
+            let (slot, function) = (usize::from(bus == FIRST_ROOT) + *place / 8, *place % 8);
+            *place += 1;
             let mut port = json!({
                 "driver": "pcie-root-port",
                 "id": name,
-                "bus": "pcie.0",
+                "bus": bus,
                 "addr": format!("{slot:x}.{function:x}"),
                 "chassis": number + 1,
                 "port": number,
             });
-            if function == 0 && number + 1 < count {
+            let mut later = self.ports.iter().skip(number + 1);
+            if function == 0 && later.any(|(other, _)| self.bus_of(other) == bus) {
                 insert(&mut port, "multifunction", json!(true));
             }
             for (key, value) in more.as_object().into_iter().flatten() {
@@ -453,6 +471,9 @@ impl Ports {
         }
     }
 }
+
+/// The bus of the first root complex.
+const FIRST_ROOT: &str = "pcie.0";
 
 /// Doubles commas: QEMU's way of quoting them in options.
 fn doubled(value: &str) -> String {

@@ -51,7 +51,8 @@ fn the_guest_has_the_nodes_and_root_complexes_of_its_devices() {
     let placement = placed(&rig, &engine).unwrap();
     let cells: Vec<_> = placement.cells.iter().map(|cell| (cell.node, cell.vcpus)).collect();
     assert_eq!(cells, [(0, 1), (1, 1)]);
-    let roots: Vec<_> = placement.roots.iter().map(|root| (root.cell, root.ports.clone())).collect();
+    let roots: Vec<_> =
+        placement.roots.iter().map(|root| (root.cell, root.ports.clone())).collect();
     assert_eq!(roots, [(0, vec![0]), (1, vec![1])]);
     assert_eq!(placement.cpus, [1, 3], "a core of each node");
 }
@@ -64,7 +65,11 @@ fn a_device_that_comes_later_gets_no_port_of_another_node() {
     let soon = Duration::from_millis(10);
     engine.instances().detach_device("vm", "gpu", soon).unwrap();
     engine.instances().detach_device("vm", "nic", soon).unwrap();
-    assert_eq!(attach(&rig, &engine, "nvme", NVME), 1, "the port that a device of its node has left");
+    assert_eq!(
+        attach(&rig, &engine, "nvme", NVME),
+        1,
+        "the port that a device of its node has left"
+    );
     assert_eq!(attach(&rig, &engine, "amd", AMD), 2, "one of the first root complex");
 }
 
@@ -82,7 +87,10 @@ fn a_machine_of_an_earlier_version_keeps_its_layout_until_it_is_placed_anew() {
     assert_eq!(placed(&rig, &engine), None);
     engine.instances().stop("vm").unwrap();
     let machine = ChangeMachine { placement: Some(PlacementUse::Auto), ..ChangeMachine::default() };
-    engine.instances().change("vm", ChangeInstance { machine, ..ChangeInstance::default() }).unwrap();
+    engine
+        .instances()
+        .change("vm", ChangeInstance { machine, ..ChangeInstance::default() })
+        .unwrap();
     engine.instances().start("vm").unwrap();
     assert_eq!(placed(&rig, &engine).unwrap().cells.len(), 2);
 }

@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use crate::launch_error::LaunchError;
 use crate::{
-    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, CpuLayout, DeviceAccess, Display,
-    Execution, Exit, Forward, GuestSlot, HostError, HostLock, HostLockError, HugePool, Inventory,
-    LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition,
-    Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, Step, Unplugged, Usage,
-    VfSettings,
+    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, CpuLayout, DeviceAccess,
+    Display, Execution, Exit, Forward, GuestSlot, HostError, HostLock, HostLockError, HugePool,
+    Inventory, LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark,
+    MdevDefinition, Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, Step,
+    Unplugged, Usage, VfSettings,
 };
 
 /// The file systems that Handover writes to.

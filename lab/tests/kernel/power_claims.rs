@@ -146,7 +146,9 @@ fn a_power_cut_loses_no_claim_and_leaves_none_half_done() {
 fn a_machine_opens_its_group(host: &Host) {
     host.import_guest("guest", "handover.stay=1");
     let gpu = "0000:24:00.0";
-    host.sh(&format!("handover instance create one --image guest --size 256MB --vcpus 1 --device {gpu}"));
+    host.sh(&format!(
+        "handover instance create one --image guest --size 256MB --vcpus 1 --device {gpu}"
+    ));
     assert_eq!(host.get("/instances/one")["device_access"], "groups");
     assert_eq!(host.sh("find /dev -user 1900000000 | wc -l").trim(), "1");
     host.sh("handover instance rm one; handover image rm guest");

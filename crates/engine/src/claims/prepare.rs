@@ -178,7 +178,8 @@ impl Claims {
             inventory.functions.values().filter_map(|function| function.iommu_group).collect();
         let nodes = self.hardware.host.group_nodes(&groups);
         let nodes = nodes.map_err(|error| refusals::unreadable(&error))?;
-        for step in claim.parts.iter().flat_map(|part| plan::grants(&inventory, &nodes, uid, part)) {
+        for step in claim.parts.iter().flat_map(|part| plan::grants(&inventory, &nodes, uid, part))
+        {
             self.journal.perform(operation, claim.id, &step)?;
         }
         Ok(())

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{
-    Address, DeviceAccess, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle, NodeDevice,
-    Placement, PlacementUse, Placing, Refusal, SparePorts,
+    Address, DeviceAccess, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle,
+    NodeDevice, Placement, PlacementUse, Placing, Refusal, SparePorts,
 };
 use uuid::Uuid;
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cpu, DeviceAccess, Display, Forward, GuestDisk, HugePagesUse, Life, Moving, NetworkCard, Placement,
-    PlacementUse, Rom, Secret, USUAL_SPARE_PORTS,
+    Cpu, DeviceAccess, Display, Forward, GuestDisk, HugePagesUse, Life, Moving, NetworkCard,
+    Placement, PlacementUse, Rom, Secret, USUAL_SPARE_PORTS,
 };
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.

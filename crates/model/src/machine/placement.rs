@@ -219,11 +219,7 @@ fn cells(one: &Placing<'_>, host: &CpuLayout) -> Result<Vec<Cell>, Refusal> {
     let mut cells: Vec<Cell> = nodes
         .into_iter()
         .zip(0..)
-        .map(|(node, turn)| Cell {
-            node,
-            vcpus: each + u32::from(turn < more),
-            memory: share,
-        })
+        .map(|(node, turn)| Cell { node, vcpus: each + u32::from(turn < more), memory: share })
         .collect();
     if let Some(first) = cells.first_mut() {
         first.memory = one.memory.saturating_sub(share.saturating_mul(count - 1));
@@ -390,7 +386,8 @@ mod tests {
         taken: &[u32],
         host: &CpuLayout,
     ) -> Result<Option<Placement>, Refusal> {
-        let devices: Vec<NodeDevice> = devices.iter().zip(0..).map(|(node, port)| on(*node, port)).collect();
+        let devices: Vec<NodeDevice> =
+            devices.iter().zip(0..).map(|(node, port)| on(*node, port)).collect();
         let taken = taken.iter().copied().collect();
         let one = Placing {
             wanted,
@@ -461,8 +458,13 @@ mod tests {
     /// Two devices below one root bus, one below another of the same node, one on the other node, and one on no node.
     fn spread(vcpus: u32, memory: u64, wanted: PlacementUse) -> Result<Option<Placement>, Refusal> {
         let apart = NodeDevice { root: (0, 9), ..on(Some(1), 2) };
-        let devices =
-            [on(Some(1), 0), on(Some(1), 1), apart, on(Some(0), 3), NodeDevice { root: (0, 0), ..on(None, 4) }];
+        let devices = [
+            on(Some(1), 0),
+            on(Some(1), 1),
+            apart,
+            on(Some(0), 3),
+            NodeDevice { root: (0, 0), ..on(None, 4) },
+        ];
         let one = Placing {
             wanted,
             vcpus,

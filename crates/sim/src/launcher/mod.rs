@@ -12,9 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use model::{
-    Address, Availability, DeviceAccess, Display, Execution, Exit, Firmware, Forward, GuestSlot, GuestSource,
-    Halt, Host, KnownMachine, LaunchError, Launcher, MachineHandle, MachineOptions, MachineRun,
-    MachineSpec, Plug, PluggedFunction, Presence, Rom, Unplugged, Usage, VmmProcess,
+    Address, Availability, DeviceAccess, Display, Execution, Exit, Firmware, Forward, GuestSlot,
+    GuestSource, Halt, Host, KnownMachine, LaunchError, Launcher, MachineHandle, MachineOptions,
+    MachineRun, MachineSpec, Plug, PluggedFunction, Presence, Rom, Unplugged, Usage, VmmProcess,
 };
 use uuid::Uuid;
 

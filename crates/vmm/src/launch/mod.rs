@@ -23,8 +23,8 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use crate::process::{
-    DeviceFile, Helper, HostCard, Loopback, OpenFile, Order, Proc, Record, RunDir, affinity, cgroup,
-    open_device, wait, with_fd, with_vhost,
+    DeviceFile, Helper, HostCard, Loopback, OpenFile, Order, Proc, Record, RunDir, affinity,
+    cgroup, open_device, wait, with_fd, with_vhost,
 };
 
 /// The longest order.

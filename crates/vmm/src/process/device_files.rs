@@ -49,7 +49,9 @@ pub fn own(root: &Path, source: GuestSource, descriptor: i32) -> Option<DeviceFi
     };
     let entries = fs::read_dir(device.join("vfio-dev")).ok()?;
     // A device has one.
-    let entry = entries.flatten().find(|entry| entry.file_name().as_encoded_bytes().starts_with(b"vfio"))?;
+    let entry = entries
+        .flatten()
+        .find(|entry| entry.file_name().as_encoded_bytes().starts_with(b"vfio"))?;
     let number = number(&entry.path().join("dev"))?;
     let path = root.join("dev/vfio/devices").join(entry.file_name());
     path.exists().then_some(DeviceFile { path, number, descriptor })

@@ -3,7 +3,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use model::{DeviceAccess, GuestSlot, LaunchError, Launcher, Plug, PluggedFunction, Presence, Unplugged};
+use model::{
+    DeviceAccess, GuestSlot, LaunchError, Launcher, Plug, PluggedFunction, Presence, Unplugged,
+};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use uuid::Uuid;
 

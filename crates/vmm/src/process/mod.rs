@@ -35,9 +35,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{
-    Availability, CardLinks, DeviceAccess, Display, Execution, Exit, Forward, GuestSlot, KnownMachine,
-    LaunchError, Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, NetworkCard,
-    Plug, PluggedFunction, Presence, Rom, Unplugged, Usage,
+    Availability, CardLinks, DeviceAccess, Display, Execution, Exit, Forward, GuestSlot,
+    KnownMachine, LaunchError, Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec,
+    NetworkCard, Plug, PluggedFunction, Presence, Rom, Unplugged, Usage,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};

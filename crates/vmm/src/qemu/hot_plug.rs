@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use model::{
-    Address, DeviceAccess, GuestFunction, GuestSlot, GuestSource, LaunchError, Plug, PluggedFunction,
-    Unplugged,
+    Address, DeviceAccess, GuestFunction, GuestSlot, GuestSource, LaunchError, Plug,
+    PluggedFunction, Unplugged,
 };
 use rustix::fd::OwnedFd;
 use serde_json::{Value, json};
@@ -21,7 +21,8 @@ use super::argv::{IOMMUFD, function_device, iommufd, port_id};
 use super::mmio_window::Room;
 use super::qmp::Monitor;
 use crate::process::{
-    Control, ControlError, DeviceFile, MachinePaths, iommu, open_device, own_node, printable, without,
+    Control, ControlError, DeviceFile, MachinePaths, iommu, open_device, own_node, printable,
+    without,
 };
 
 /// Where QEMU has all devices with an id.
@@ -55,8 +56,9 @@ pub fn plug(
     }
     for function in functions {
         let fd = has_descriptors.then_some(DEVICE_NAME);
-        let device = function_device(&plug.slot, function, fd, &plug.roms, &paths.root, &paths.roms)
-            .map_err(|error| ControlError::Refused("device_add".into(), error.to_string()))?;
+        let device =
+            function_device(&plug.slot, function, fd, &plug.roms, &paths.root, &paths.roms)
+                .map_err(|error| ControlError::Refused("device_add".into(), error.to_string()))?;
         if has_descriptors {
             pass_device(&paths.root, function, monitor, deadline)?;
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use model::{
-    DeviceAccess, DiskFormat, GuestSlot, LaunchError, Launcher, MachineDisk, MachineSpec, Plug, SparePorts,
-    Unplugged,
+    DeviceAccess, DiskFormat, GuestSlot, LaunchError, Launcher, MachineDisk, MachineSpec, Plug,
+    SparePorts, Unplugged,
 };
 
 use crate::bench::{Bench, machine};

@@ -97,9 +97,12 @@ pub fn access(patient: Patient<'_>) -> Vec<Finding> {
     }
     let read = match nodes {
         Some(_) => "this kernel has iommufd and nodes of devices",
-        None => "this kernel has iommufd; vfio, which is not loaded yet, tells whether devices have nodes",
+        None => {
+            "this kernel has iommufd; vfio, which is not loaded yet, tells whether devices have nodes"
+        }
     };
-    let meaning = "machines get their devices as open descriptors, and their users can open no device node";
+    let meaning =
+        "machines get their devices as open descriptors, and their users can open no device node";
     vec![good(read, meaning)]
 }
 

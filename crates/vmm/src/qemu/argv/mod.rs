@@ -321,13 +321,20 @@ fn functions(
     for (place, (slot, function)) in all.enumerate() {
         let fd = has_descriptors.then(|| device_descriptor(place).to_string());
         let (roms, files) = (&spec.options.roms, &environment.roms);
-        ports.device(function_device(slot, function, fd.as_deref(), roms, environment.root, files)?);
+        ports.device(function_device(
+            slot,
+            function,
+            fd.as_deref(),
+            roms,
+            environment.root,
+            files,
+        )?);
     }
     Ok(())
 }
 
-/// The id of iommufd's object.
-pub const IOMMUFD: &str = "iommufd";
+/// The id of iommufd's object. QEMU looks it up by the end of its path, and devices have a child `iommufd`.
+pub const IOMMUFD: &str = "iommufd0";
 
 /// The object through which all devices are mapped, with the number or name of a descriptor.
 pub fn iommufd(fd: &str) -> Value {

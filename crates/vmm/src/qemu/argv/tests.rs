@@ -74,8 +74,7 @@ fn shown(spec: &MachineSpec, environment: &Environment<'_>) -> String {
 /// The card and the NIC by descriptors: no `host=`, and no node that QEMU opens.
 #[test]
 fn devices_by_descriptors() {
-    let slots =
-        vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["10000:e1:00.0"]).at(1)];
+    let slots = vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["10000:e1:00.0"]).at(1)];
     let access = DeviceAccess::Descriptors;
     let text = shown(&MachineSpec { slots, access, kernel: kernel(), ..machine() }, &environment());
     assert!(!text.contains("\"host\""), "{text}");
@@ -187,7 +186,10 @@ fn devices_of_two_nodes() {
     let huge_pages = Some(model::HugeMemory { page: 2 << 20, node: None });
     let huge = shown(&MachineSpec { huge_pages, vcpus: 3, ..spec }, &environment());
     let lines = huge.lines().filter(|line| line.contains("ram") || line.starts_with("-smp"));
-    insta::assert_snapshot!("devices_of_two_nodes_in_huge_pages", lines.collect::<Vec<_>>().join("\n"));
+    insta::assert_snapshot!(
+        "devices_of_two_nodes_in_huge_pages",
+        lines.collect::<Vec<_>>().join("\n")
+    );
 }
 
 #[test]

@@ -184,7 +184,7 @@ fn devices_of_two_nodes() {
     let spec = MachineSpec { placement, slots, spare, kernel: kernel(), ..machine() };
     insta::assert_snapshot!("devices_of_two_nodes", shown(&spec, &environment()));
     let huge_pages = Some(model::HugeMemory { page: 2 << 20, node: None });
-    let huge = shown(&MachineSpec { huge_pages, vcpus: 3, ..spec }, &environment());
+    let huge = shown(&MachineSpec { huge_pages, ..spec }, &environment());
     let lines = huge.lines().filter(|line| line.contains("ram") || line.starts_with("-smp"));
     insta::assert_snapshot!(
         "devices_of_two_nodes_in_huge_pages",

@@ -456,6 +456,10 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub placed: Option<crate::Placed>,
+    /// How its VMM opens its devices: as `descriptors`, or by IOMMU `groups`; absent: it has none, or does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::DeviceAccess>))]
+    pub device_access: Option<String>,
     /// How many ports it has for devices that it gets while it runs; absent: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]

@@ -13,6 +13,7 @@ mod health;
 mod image;
 mod instance;
 mod placed;
+mod planned_instance;
 mod pod;
 #[cfg(feature = "openapi")]
 mod request_forms;
@@ -46,7 +47,8 @@ pub use instance::{
     Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
     NetworkRequest, RestartPolicy, RestartStatus, Rom, UpdateInstance, WaitOutcome,
 };
-pub use placed::Placed;
+pub use placed::{GuestNode, Placed};
+pub use planned_instance::{InstanceOrPlan, PlannedChoice, PlannedInstance};
 pub use pod::{CreatePods, Pods};
 pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,

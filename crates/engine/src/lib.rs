@@ -46,7 +46,7 @@ pub use instance_requests::{
     FirstBoot, NetworkWish, RomWish, WantedContent,
 };
 pub use instances::{
-    Blocked, GuestProcess, Instances, NO_USER_DATA, Restarts, SSH_PORTS, ScreenAccess,
+    Blocked, GuestProcess, Instances, NO_USER_DATA, Outline, Restarts, SSH_PORTS, ScreenAccess,
 };
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};

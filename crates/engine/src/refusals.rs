@@ -276,6 +276,11 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
         LaunchError::NoPort { reason, remedy } => {
             Refusal::new(Code::InsufficientResources, reason, remedy)
         }
+        LaunchError::AddressSpace { .. } => Refusal::new(
+            Code::InsufficientResources,
+            error.to_string(),
+            "give the machine fewer devices or less memory; the firmware of some hosts has a setting for address bits",
+        ),
         LaunchError::Plug { .. } => Refusal::new(
             Code::StepFailed,
             error.to_string(),

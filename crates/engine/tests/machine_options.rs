@@ -311,7 +311,10 @@ fn a_machine_of_an_earlier_version_stays_as_it_was() {
     rig.sqlite().execute("UPDATE instances SET options = NULL", []).unwrap();
     let (engine, _) = rig.open_recovered();
     let started = engine.instances().start("old").unwrap();
-    assert_eq!(started.options, model::MachineOptions::default());
+    let device_access = started.options.device_access;
+    assert!(device_access.is_some(), "it is chosen at each start");
+    let expected = model::MachineOptions { device_access, ..Default::default() };
+    assert_eq!(started.options, expected);
     assert_eq!(started.options.firmware, Firmware::Bios);
 }
 

@@ -61,6 +61,12 @@ pub enum LaunchError {
         /// What to do.
         remedy: String,
     },
+    /// The guest's processor has too few address bits for the devices.
+    #[error("{reason}")]
+    AddressSpace {
+        /// What is needed, and what there is.
+        reason: String,
+    },
     /// The VMM of a running machine refused a device.
     #[error("the machine did not take the device: {reason}")]
     Plug {

@@ -65,15 +65,16 @@ pub use launch_error::LaunchError;
 pub use loopback_filter::{FilterError, LoopbackFilter, NameServerAlias};
 pub use machine::{
     Autostart, AutostartChange, Availability, BlockDevice, BlockError, BlockFile, BlockIdentity,
-    BlockNumber, BlockUse, CardLink, Cpu, CpuLayout, DiskBus, DiskContent, DiskFile, DiskFormat,
-    DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError,
-    GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, HostBlock, HostCpu,
-    HugeMemory, HugePagesUse, HugePool, KernelBoot, Life, MOST_SPARE_PORTS, MachineDisk,
-    MachineHandle, MachineOptions, MachineRun, MachineSpec, Moving, NetworkCard, NetworkUsage,
-    PasstKind, Placement, PlacementUse, Placing, Plug, PluggedFunction, Presence, Protocol,
-    Restart, RestartChange, RestartPolicy, Rom, Secret, Seed, ShutDown, SparePorts, Topology,
-    USUAL_SPARE_PORTS, Unplugged, Usage, VmmProcess, block_has_data, block_in_use,
-    check_block_name, check_interface_name, check_rom, check_serial, is_serial,
+    BlockNumber, BlockUse, CardLink, Cell, Choice, Cpu, CpuLayout, DeviceAccess, DiskBus,
+    DiskContent, DiskFile, DiskFormat, DiskUsage, Display, DisplayProtocol, Execution, Exit,
+    Firmware, Forward, ForwardError, GuestDisk, GuestFunction, GuestOs, GuestRoot, GuestSlot,
+    GuestSource, Halt, HostBlock, HostCpu, HugeMemory, HugePagesUse, HugePool, KernelBoot, Life,
+    MOST_SPARE_PORTS, MachineDisk, MachineHandle, MachineOptions, MachineRun, MachineSpec, Moving,
+    NetworkCard, NetworkUsage, NodeDevice, PasstKind, Placement, PlacementUse, Placing, Plug,
+    PluggedFunction, Presence, Protocol, Restart, RestartChange, RestartPolicy, Rom, Secret, Seed,
+    ShutDown, SparePorts, Topology, USUAL_SPARE_PORTS, Unplugged, Usage, VmmProcess,
+    block_has_data, block_in_use, check_block_name, check_interface_name, check_rom, check_serial,
+    is_serial,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

@@ -45,6 +45,8 @@ pub struct Given<'a> {
     pub mark: &'a Mark,
     /// The user who may open the prepared devices.
     pub uid: u32,
+    /// Whether that user may open the nodes of the groups. If not, [`grants`] are made later, or never.
+    pub group_nodes: bool,
     /// Whether that user may also open the functions' VFIO device nodes (iommufd).
     pub device_nodes: bool,
     /// Whether functions are reset after they are bound to vfio. VFIO also resets them when they are opened.
@@ -66,6 +68,32 @@ pub fn prepare(given: &Given<'_>, parts: &[Part]) -> Plan {
         parts: parts.iter().map(|part| given.part(part)).collect(),
         last: if given.reset { given.resets(parts) } else { Vec::new() },
     }
+}
+
+/// The steps that let `uid` open the groups of a part, whose functions are bound. `nodes` has the owners and modes of the groups'
+/// nodes; those of mediated devices are the kernel's.
+#[must_use]
+pub fn grants(
+    inventory: &Inventory,
+    nodes: &BTreeMap<u32, NodeAccess>,
+    uid: u32,
+    part: &Part,
+) -> Vec<Step> {
+    let to = NodeAccess { uid, gid: 0, mode: 0o600 };
+    if let Some(uuid) = part.partition.as_ref().and_then(Partition::mdev) {
+        let node = VfioNode::MdevGroup(uuid);
+        let from = NodeAccess::KERNEL_DEFAULT;
+        return vec![Step::GrantNode { address: part.head, node, from, to }];
+    }
+    let mut groups = BTreeSet::new();
+    let mut steps = Vec::new();
+    for address in part.taken() {
+        let group = inventory.function(address).and_then(|function| function.iommu_group);
+        let Some(group) = group.filter(|group| groups.insert(*group)) else { continue };
+        let from = nodes.get(&group).copied().unwrap_or(NodeAccess::KERNEL_DEFAULT);
+        steps.push(Step::GrantGroup { address, group, from, to });
+    }
+    steps
 }
 
 impl Given<'_> {
@@ -159,22 +187,13 @@ impl Given<'_> {
 
     /// Grants access to the nodes of the part.
     fn grants(&self, part: &Part) -> Vec<Step> {
-        let to = NodeAccess { uid: self.uid, gid: 0, mode: 0o600 };
-        if let Some(uuid) = part.partition.as_ref().and_then(Partition::mdev) {
-            let node = VfioNode::MdevGroup(uuid);
-            let from = NodeAccess::KERNEL_DEFAULT;
-            return vec![Step::GrantNode { address: part.head, node, from, to }];
-        }
-        let mut groups = BTreeSet::new();
         let mut steps = Vec::new();
-        for (function, _) in self.taken(part) {
-            let Some(group) = function.iommu_group.filter(|group| groups.insert(*group)) else {
-                continue;
-            };
-            let from = self.nodes.get(&group).copied().unwrap_or(NodeAccess::KERNEL_DEFAULT);
-            steps.push(Step::GrantGroup { address: function.address, group, from, to });
+        if self.group_nodes {
+            steps = grants(self.inventory, self.nodes, self.uid, part);
         }
-        if self.device_nodes && self.inventory.vfio.iommufd {
+        let is_mdev = part.partition.as_ref().and_then(Partition::mdev).is_some();
+        if self.device_nodes && self.inventory.vfio.iommufd && !is_mdev {
+            let to = NodeAccess { uid: self.uid, gid: 0, mode: 0o600 };
             let (node, from) = (VfioNode::Device, NodeAccess::KERNEL_DEFAULT);
             let guests = part.guests().map(|member| member.address);
             steps.extend(guests.map(|address| Step::GrantNode { address, node, from, to }));

@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use crate::launch_error::LaunchError;
 use crate::{
-    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, CpuLayout, Display,
-    Execution, Exit, Forward, GuestSlot, HostError, HostLock, HostLockError, HugePool, Inventory,
-    LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition,
-    Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, ShutDown, Step, Unplugged,
-    Usage, VfSettings,
+    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, Choice, CpuLayout,
+    DeviceAccess, Display, Execution, Exit, Forward, GuestSlot, HostError, HostLock, HostLockError,
+    HugePool, Inventory, LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark,
+    MdevDefinition, Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, ShutDown,
+    Step, Unplugged, Usage, VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -336,6 +336,18 @@ pub trait Launcher: Send + Sync {
     /// `Monitor` if the machine does not run, or its use cannot be read.
     fn usage(&self, id: Uuid) -> Result<Usage, LaunchError>;
 
+    /// Checks that the guest's address space has room for the machine's devices.
+    ///
+    /// # Errors
+    /// `AddressSpace` if it has not.
+    fn check_space(&self, spec: &MachineSpec) -> Result<(), LaunchError>;
+
+    /// What a start of this machine would choose, in words. Nothing is changed.
+    ///
+    /// # Errors
+    /// `AddressSpace` if its devices do not fit; `Unavailable` if the VMM cannot be used.
+    fn choices(&self, spec: &MachineSpec) -> Result<Vec<Choice>, LaunchError>;
+
     /// Asks the guest to shut down, and kills the machine after `grace`. A paused guest is resumed first: it would not
     /// notice. Returns when its processes have exited.
     ///
@@ -381,6 +393,13 @@ pub trait Launcher: Send + Sync {
     fn open_agent(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
         let _ = id;
         Ok(None)
+    }
+
+    /// How a machine's VMM would open these devices, which are bound to their vfio drivers: as descriptors, if this host and the
+    /// VMM can do that. `running` is the machine if it runs already: its VMM is asked then. By groups by default.
+    fn device_access(&self, slots: &[GuestSlot], running: Option<Uuid>) -> DeviceAccess {
+        let _ = (slots, running);
+        DeviceAccess::Groups
     }
 
     /// The first port of a running machine that is free and has room for a device; those in `taken` are not.

@@ -185,6 +185,7 @@ fn planned_as(
         definitions: &[],
         vf_settings: &vf_settings,
         uid,
+        group_nodes: true,
         device_nodes: false,
         reset: false,
     };

@@ -90,17 +90,11 @@ pub fn show(engine: &Engine, key: &str) -> Result<api::Instance, Refusal> {
 /// Why it cannot be created.
 pub fn create(
     engine: &Engine,
-    mut wanted: CreateInstance,
+    wanted: CreateInstance,
     all: &Map<String, Value>,
     ignored: &[String],
 ) -> Result<api::Instance, Refusal> {
-    let wishes = wanted.devices.take().unwrap_or_default();
-    let mut request = accept(wanted, all)?;
-    let profile = std::mem::take(&mut request.devices);
-    for wish in wishes {
-        request.devices.push(device(engine, wish)?);
-    }
-    request.devices.extend(profile);
+    let request = request(engine, wanted, all)?;
     let network = request.network.clone();
     let instance = engine.instances().create(request)?;
     let notes = engine.instances().advice(&instance, &network);
@@ -384,13 +378,13 @@ fn neighbors(engine: &Engine, instances: &[Instance]) -> BTreeMap<Mac, IpAddr> {
 }
 
 /// What names the devices of instances.
-struct Known {
+pub(crate) struct Known {
     inventory: Inventory,
     registered: BTreeMap<Uuid, String>,
 }
 
 impl Known {
-    fn of(engine: &Engine, devices: &[InstanceDevice]) -> Result<Self, Refusal> {
+    pub(crate) fn of(engine: &Engine, devices: &[InstanceDevice]) -> Result<Self, Refusal> {
         let addresses: BTreeSet<Address> = devices.iter().map(|device| device.part.head).collect();
         let addresses: Vec<Address> = addresses.into_iter().collect();
         let inventory = match addresses.as_slice() {
@@ -403,7 +397,7 @@ impl Known {
         Ok(Self { inventory, registered })
     }
 
-    fn attached(&self, device: &InstanceDevice) -> AttachedDevice {
+    pub(crate) fn attached(&self, device: &InstanceDevice) -> AttachedDevice {
         let InstanceDevice { device, profile, part, .. } = device;
         let function = self.inventory.function(part.head);
         AttachedDevice {
@@ -420,6 +414,22 @@ impl Known {
             guest_address: None,
         }
     }
+}
+
+/// Checks a request and converts it for the engine.
+pub(crate) fn request(
+    engine: &Engine,
+    mut wanted: CreateInstance,
+    all: &Map<String, Value>,
+) -> Result<engine::CreateInstance, Refusal> {
+    let wishes = wanted.devices.take().unwrap_or_default();
+    let mut request = accept(wanted, all)?;
+    let profile = std::mem::take(&mut request.devices);
+    for wish in wishes {
+        request.devices.push(device(engine, wish)?);
+    }
+    request.devices.extend(profile);
+    Ok(request)
 }
 
 /// Checks a request without its devices and converts it for the engine; `all` has the fields as sent.

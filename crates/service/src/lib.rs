@@ -20,6 +20,7 @@ mod life;
 mod memory;
 mod networks;
 mod open;
+pub mod outline;
 pub mod pods;
 pub mod reconcile;
 pub mod refusals;

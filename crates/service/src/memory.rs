@@ -1,6 +1,6 @@
 //! The memory of instances, and where they run on the host.
 
-use model::{HugePagesUse, Placement, PlacementUse, Refusal};
+use model::{Cell, HugePagesUse, Placement, PlacementUse, Refusal, format_size};
 
 use crate::refusals::invalid;
 
@@ -34,6 +34,12 @@ pub fn shown_placement(used: PlacementUse) -> Option<String> {
 
 /// Where a machine runs.
 pub fn placed(placement: Placement) -> api::Placed {
-    let Placement { node, is_bound, cpus, .. } = placement;
-    api::Placed { node, cpus, memory_bound: is_bound }
+    let Placement { node, is_bound, cpus, cells, .. } = placement;
+    let guest_node = |cell: Cell| api::GuestNode {
+        node: cell.node,
+        vcpus: cell.vcpus,
+        size: format_size(cell.memory),
+    };
+    let nodes = cells.into_iter().map(guest_node).collect();
+    api::Placed { node, cpus, memory_bound: is_bound, nodes }
 }

@@ -129,6 +129,11 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         hugepages: memory::shown(instance.options.huge_pages),
         placement: memory::shown_placement(instance.options.placement),
         placed: instance.options.placed.filter(|_| runs).map(memory::placed),
+        device_access: instance
+            .options
+            .device_access
+            .filter(|_| runs)
+            .map(|access| access.as_str().to_owned()),
         spare_ports: instance.options.spare_ports,
         network: api::Network::default(),
         networks: Vec::new(),

@@ -8,6 +8,7 @@
 //! implements [`model::Launcher`] directly.
 #![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
+mod bars;
 pub mod launch;
 pub mod process;
 pub mod qemu;

@@ -72,6 +72,11 @@ fn a_nic_and_a_drive_work_in_the_guest(host: &Host) {
         drivers.contains("0000:") && drivers.contains("live")
     });
     assert_eq!(attached(host).len(), 2);
+    // The machine was started without a device: the first one chose the way.
+    let has_iommufd = host.sh("ls /dev").lines().any(|name| name == "iommu");
+    let access = if has_iommufd { "descriptors" } else { "groups" };
+    assert_eq!(host.get("/instances/dev")["device_access"], access);
+    assert_eq!(host.sh("find /dev -user 1900000000").is_empty(), has_iommufd);
     host.sh(&format!("handover instance detach dev {NVME}; handover instance detach dev {NIC}"));
     assert!(attached(host).is_empty());
 }

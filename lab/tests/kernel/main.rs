@@ -17,6 +17,7 @@ mod first_boot;
 mod hot_plug;
 mod hypeman;
 mod main_job;
+mod nodes;
 mod podman;
 mod power;
 mod power_claims;

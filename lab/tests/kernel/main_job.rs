@@ -100,6 +100,67 @@ fn a_machine_is_a_stranger(host: &Host) {
     assert!(bytes >= 256 << 20, "{limits}");
     let cgroup = host.sh("cat /proc/$(pgrep -x qemu-system-x86)/cgroup");
     assert!(cgroup.contains("handover-"), "{cgroup}");
+    it_can_open_no_device_of_the_host_nor_of_another(host);
+}
+
+/// The device nodes that every process may open: they lead to no device, or to one of the caller's own.
+const HARMLESS: [&str; 17] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/ptmx",
+    "/dev/pts/ptmx",
+    "/dev/kvm",
+    "/dev/net/tun",
+    "/dev/fuse",
+    "/dev/vsock",
+    "/dev/vhost-vsock",
+    "/dev/vhost-net",
+    // L1's kernel lets everyone read its log, and no udev closes the timer.
+    "/dev/kmsg",
+    "/dev/snd/timer",
+    // The container of groups, which is empty without a group's node.
+    "/dev/vfio/vfio",
+];
+
+/// A program in the place of the VMM, with its user, groups, cgroup and mounts, tries to open each device node: its own
+/// machine's, those of a claim for another user, and the host's.
+const OPEN_ALL: &str = r#"cat >/tmp/probe <<'END'
+find /dev \( -type c -o -type b \) | while read -r node; do
+    for way in 'exec 3<"$node"' 'exec 3<>"$node"' 'exec 3>>"$node"'; do
+        (eval "$way") 2>/dev/null && { echo "$node"; break; }
+    done
+done
+true
+END
+    pid=$(pgrep -x qemu-system-x86)
+    of() { sed -n "s/^$1:[[:space:]]*//p" /proc/$pid/status; }
+    set -- $(of Uid); uid=$1; set -- $(of Gid); gid=$1
+    grouped=--clear-groups; groups=$(of Groups | sed 's/ *$//' | tr ' ' ,); [ -z "$groups" ] || grouped="--groups $groups"
+    cgroup=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/$pid/cgroup)
+    (echo $BASHPID >$cgroup/cgroup.procs
+     exec timeout 60 nsenter -t $pid -m setpriv --reuid $uid --regid $gid $grouped --no-new-privs --inh-caps=-all \
+         bash /tmp/probe </dev/null)
+    rm /tmp/probe"#;
+
+fn it_can_open_no_device_of_the_host_nor_of_another(host: &Host) {
+    host.sh("handover claim 0000:02:00.0 --owner job/other --uid 1900000007");
+    let opened = host.sh(OPEN_ALL);
+    assert!(opened.lines().any(|node| node == "/dev/null"), "the probe works: {opened}");
+    // By groups, the machine's own are its user's; by descriptors, none is.
+    let own = host.sh("find /dev -user 1900000000");
+    let own: Vec<&str> = own.lines().collect();
+    let is_other = |node: &&str| !HARMLESS.contains(node) && !own.contains(node);
+    let others: Vec<&str> = opened.lines().filter(is_other).collect();
+    assert!(others.is_empty(), "{others:?}");
+    let has_iommufd = host.sh("ls /dev").lines().any(|name| name == "iommu");
+    let access = host.get("/instances/ml-training")["device_access"].clone();
+    assert_eq!(access, if has_iommufd { "descriptors" } else { "groups" });
+    assert_eq!(own.is_empty(), has_iommufd, "{own:?}");
+    host.sh("handover release job/other");
 }
 
 /// The daemon is killed and restarted: the machine keeps running, and is managed again. It is paused meanwhile.

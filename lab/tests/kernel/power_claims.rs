@@ -138,7 +138,20 @@ fn a_power_cut_loses_no_claim_and_leaves_none_half_done() {
         }
     }
     assert_eq!(host.ask("DELETE", "/claims/job%2Fsteady", None).status, 204);
+    a_machine_opens_its_group(&host);
     assert_eq!(devices(&host), before, "{}", host.log());
+}
+
+/// Debian's kernel has no iommufd: the machine's user owns the node of its GPU's group.
+fn a_machine_opens_its_group(host: &Host) {
+    host.import_guest("guest", "handover.stay=1");
+    let gpu = "0000:24:00.0";
+    host.sh(&format!(
+        "handover instance create one --image guest --size 256MB --vcpus 1 --device {gpu}"
+    ));
+    assert_eq!(host.get("/instances/one")["device_access"], "groups");
+    assert_eq!(host.sh("find /dev -user 1900000000 | wc -l").trim(), "1");
+    host.sh("handover instance rm one; handover image rm guest");
 }
 
 #[test]

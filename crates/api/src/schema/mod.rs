@@ -302,6 +302,8 @@ words! {
     HugePages = ["never", "auto", "required"];
     /// Whether a machine is placed beside its devices.
     Placement = ["none", "auto", "required"];
+    /// How a VMM opens the devices of its machine.
+    DeviceAccess = ["groups", "descriptors"];
     /// How a machine is connected to networks.
     NetworkMode = ["user", "bridge", "macvtap", "none"];
     /// After which ends a machine is started again.

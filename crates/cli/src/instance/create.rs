@@ -4,17 +4,19 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use api::client::Client;
-use api::{Cpu, CreateInstance, Display, Instance as Machine, Rom, Wish};
+use api::{Cpu, CreateInstance, Display, Instance as Machine, PlannedInstance, Rom, Wish};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use model::{Code, Refusal};
+use serde_json::Value;
 
 use super::disks::Disks;
 use super::life::Life;
 use super::networks::Networks;
-use super::{password, template};
-use crate::connection::tag;
+use super::{password, plan, show, template};
+use crate::connection::{Connection, tag};
+use crate::failure::{Done, Failure};
 use crate::progress::Progress;
 use crate::values;
 
@@ -173,19 +175,45 @@ pub struct Create {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+    /// Only show what would be chosen, and why; change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Create {
-    /// Sends the request, and shows its progress.
-    pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
+    pub fn run(self, connection: &Connection) -> Done {
+        let what = Failure::to(self.what());
+        if self.dry_run {
+            let ask = async |client: Client| self.plan(&client).await;
+            return plan::print(connection, &connection.talk(ask).map_err(what)?);
+        }
+        // It shows its steps.
+        let created = connection.talk(async |client| self.send(&client).await);
+        show(connection, &created.map_err(what)?)
+    }
+
+    /// What would be made.
+    async fn plan(self, client: &Client) -> Result<PlannedInstance, Refusal> {
+        let path = "/instances?dry_run=true";
         match &self.file {
-            Some(file) => self.send_file(client, file).await,
-            None => self.send_options(client).await,
+            Some(file) => client.post(path, Some(&self.fields(file)?)).await,
+            None => client.post(path, Some(&self.body()?)).await,
         }
     }
 
-    /// Sends the request in a file. An instance that is what the file asks for is the answer.
-    async fn send_file(&self, client: &Client, file: &Path) -> Result<Machine, Refusal> {
+    /// Sends the request, and shows its progress. An instance that is what a file asks for is the answer.
+    async fn send(self, client: &Client) -> Result<Machine, Refusal> {
+        let progress = Progress::of(client, "create", self.quiet).await;
+        let created = match &self.file {
+            Some(file) => client.post("/instances?once=true", Some(&self.fields(file)?)).await,
+            None => client.post("/instances", Some(&self.body()?)).await,
+        };
+        progress.end().await;
+        created
+    }
+
+    /// The request in a file.
+    fn fields(&self, file: &Path) -> Result<Value, Refusal> {
         let (mut fields, _) = template::read(file)?;
         if let (Some(name), Some(fields)) = (&self.name, fields.as_object_mut()) {
             let other = fields.insert("name".into(), name.clone().into());
@@ -194,13 +222,11 @@ impl Create {
                 template::without_own_addresses(fields);
             }
         }
-        let progress = Progress::of(client, "create", self.quiet).await;
-        let created = client.post("/instances?once=true", Some(&fields)).await;
-        progress.end().await;
-        created
+        Ok(fields)
     }
 
-    async fn send_options(self, client: &Client) -> Result<Machine, Refusal> {
+    /// The request that the options make.
+    fn body(self) -> Result<CreateInstance, Refusal> {
         let ssh_keys =
             self.ssh_keys.iter().map(|file| keys(file)).collect::<Result<Vec<_>, _>>()?;
         let user_data = self.user_data.as_deref().map(read).transpose()?;
@@ -219,7 +245,6 @@ impl Create {
             listen,
             password: screen_password,
         });
-        let quiet = self.quiet;
         let mut body = CreateInstance {
             name: self.name.unwrap_or_default(),
             image: self.image,
@@ -249,10 +274,7 @@ impl Create {
         };
         self.disks.fill(&mut body);
         self.networks.fill(&mut body)?;
-        let progress = Progress::of(client, "create", quiet).await;
-        let created = client.post("/instances", Some(&body)).await;
-        progress.end().await;
-        created
+        Ok(body)
     }
 
     /// The processors that the options ask for, besides their number.

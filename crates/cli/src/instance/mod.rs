@@ -10,6 +10,7 @@ mod life;
 mod networks;
 mod password;
 mod pause;
+mod plan;
 mod set;
 mod ssh;
 mod stats;
@@ -137,12 +138,7 @@ impl Instance {
     pub fn run(self) -> Done {
         let Self { connection, command } = self;
         match command {
-            Command::Create(create) => {
-                // It shows its steps.
-                let what = Failure::to(create.what());
-                let created = connection.talk(async |client| create.send(&client).await);
-                show(&connection, &created.map_err(what)?)
-            }
+            Command::Create(create) => create.run(&connection),
             Command::List { tags } => list(&connection, &tags),
             Command::Show { instance, yaml: true } => template::print(&connection, &instance),
             Command::Show { instance, yaml: false } => {
@@ -312,7 +308,20 @@ fn placement(machine: &Machine) -> String {
         [] => "without processors of its own".to_owned(),
         cpus => format!("on the processors {}", cpus.join(" ")),
     };
-    format!("{wanted}: NUMA node {}, {pinned}", placed.node)
+    let nodes: Vec<String> = placed.nodes.iter().map(|one| one.node.to_string()).collect();
+    if nodes.is_empty() {
+        return format!("{wanted}: NUMA node {}, {pinned}", placed.node);
+    }
+    format!("{wanted}: NUMA nodes {}, {pinned}", nodes.join(" "))
+}
+
+/// How an instance's devices are opened. A word of a newer daemon is left out.
+fn opened_by(machine: &Machine) -> &'static str {
+    match machine.device_access.as_deref() {
+        Some("descriptors") => "file descriptors",
+        Some("groups") => "IOMMU groups",
+        _ => "",
+    }
 }
 
 /// The screen of an instance: `vnc`, `spice (64MB of video memory)`.
@@ -377,6 +386,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
     fields.push(("hostname", machine.hostname.clone().unwrap_or_default()));
     fields.push(("devices", first));
     fields.extend(more.into_iter().map(|device| ("", device)));
+    fields.push(("opened by", opened_by(machine).to_owned()));
     let disks = disks::lines(machine).into_iter().enumerate();
     fields.extend(disks.map(|(number, disk)| (if number == 0 { "disks" } else { "" }, disk)));
     fields.extend([

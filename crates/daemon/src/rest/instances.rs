@@ -1,15 +1,15 @@
 //! `/instances`: machines.
 
 use api::{
-    AttachDevice, CreateInstance, ErrorBody, Instance, InstanceStats, StartInstance,
-    UpdateInstance, Wish, schema,
+    AttachDevice, CreateInstance, ErrorBody, Instance, InstanceOrPlan, InstanceStats,
+    StartInstance, UpdateInstance, Wish, schema,
 };
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use engine::Engine;
 use serde::Deserialize;
-use service::{hot_plug, instances, stats, templates};
+use service::{hot_plug, instances, outline, stats, templates};
 
 use super::body::JsonBody;
 use super::query::{Key, Keys, Query};
@@ -32,14 +32,21 @@ pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Ins
 
 /// Create an instance, hand its devices over, and start it
 #[utoipa::path(post, path = "/instances", tag = "instances", request_body = CreateInstance,
-    params(("once" = Option<bool>, Query, description = "answer with the instance of this name (200) if it is what the request asks for; if it differs, the error says in what")),
-    responses((status = 201, body = Instance), (status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+    params(("dry_run" = Option<bool>, Query, description = "only report what would be chosen (200)"),
+        ("once" = Option<bool>, Query, description = "answer with the instance of this name (200) if it is what the request asks for; if it differs, the error says in what")),
+    responses((status = 201, body = Instance), (status = 200, body = InstanceOrPlan), (status = "default", body = ErrorBody)))]
 pub async fn create(
     State(face): State<Face>,
     query: Query,
     body: JsonBody,
-) -> Result<(StatusCode, Json<Instance>), Problem> {
+) -> Result<(StatusCode, Json<InstanceOrPlan>), Problem> {
     let once = query.flag("once")?;
+    if query.flag("dry_run")? {
+        let (wanted, _) = body.read_noting()?;
+        let all = body.read()?;
+        let planned = face.ask(move |engine| outline::plan(engine, wanted, &all)).await?;
+        return Ok((StatusCode::OK, Json(InstanceOrPlan::Plan(planned))));
+    }
     let (wanted, unknown) = body.read_noting()?;
     let all = body.read()?;
     let create = move |engine: &Engine| {
@@ -50,7 +57,7 @@ pub async fn create(
     };
     let (instance, is_new) = face.ask(create).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(instance)))
+    Ok((status, Json(InstanceOrPlan::Instance(Box::new(instance)))))
 }
 
 /// Show the request that makes an instance like this one

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Availability, Display, Execution, Exit, KnownMachine, LaunchError, Launcher, MachineHandle,
-    MachineSpec, Presence, Rom, ShutDown, Usage,
+    Availability, Choice, Display, Execution, Exit, KnownMachine, LaunchError, Launcher,
+    MachineHandle, MachineSpec, Presence, Rom, ShutDown, Usage,
 };
 use sim::SimLauncher;
 use uuid::Uuid;
@@ -57,6 +57,14 @@ impl Launcher for Recorded {
 
     fn usage(&self, id: Uuid) -> Result<Usage, LaunchError> {
         self.inner.usage(id)
+    }
+
+    fn check_space(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
+        self.inner.check_space(spec)
+    }
+
+    fn choices(&self, spec: &MachineSpec) -> Result<Vec<Choice>, LaunchError> {
+        self.inner.choices(spec)
     }
 
     fn shut_down(&self, id: Uuid, grace: Duration) -> Result<ShutDown, LaunchError> {

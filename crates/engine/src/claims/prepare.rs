@@ -24,6 +24,8 @@ use crate::{ClaimRequest, OperationKind, Outcome};
 pub struct Access {
     /// User id that may open the claim's device nodes.
     pub uid: u32,
+    /// Whether that user is let open the nodes of groups later, if at all ([`Claims::grant_groups`]).
+    pub defers_groups: bool,
     /// Whether that user may also open the functions' own nodes, for iommufd.
     pub device_nodes: bool,
     /// Whether to reset functions after they are bound to vfio.
@@ -38,6 +40,7 @@ impl Access {
         let uid = request.uid.unwrap_or(0);
         Self {
             uid,
+            defers_groups: false,
             device_nodes: uid != 0,
             reset: request.reset,
             consent: Consent::options(request.evict, request.force_network),
@@ -46,8 +49,8 @@ impl Access {
 
     /// The options for an instance: no access to the functions' own nodes, and no reset, because VFIO resets each device
     /// when it is opened.
-    pub const fn machine(uid: u32) -> Self {
-        Self { uid, device_nodes: false, reset: false, consent: Consent::NONE }
+    pub const fn machine(uid: u32, defers_groups: bool) -> Self {
+        Self { uid, defers_groups, device_nodes: false, reset: false, consent: Consent::NONE }
     }
 }
 
@@ -162,6 +165,26 @@ impl Claims {
         self.journal.write_for(operation, Durability::Process, |tx| claim.update(tx))
     }
 
+    /// Lets the user of a prepared claim open the nodes of its groups. They exist now: the functions are bound.
+    pub(crate) fn grant_groups(
+        &self,
+        operation: &OpenOperation,
+        claim: &Claim,
+        uid: u32,
+    ) -> Result<(), Refusal> {
+        let taken: Vec<Address> = claim.taken().collect();
+        let inventory = self.hardware.functions(&taken)?;
+        let groups: Vec<u32> =
+            inventory.functions.values().filter_map(|function| function.iommu_group).collect();
+        let nodes = self.hardware.host.group_nodes(&groups);
+        let nodes = nodes.map_err(|error| refusals::unreadable(&error))?;
+        for step in claim.parts.iter().flat_map(|part| plan::grants(&inventory, &nodes, uid, part))
+        {
+            self.journal.perform(operation, claim.id, &step)?;
+        }
+        Ok(())
+    }
+
     /// How a person names a claim: by its owner, or by its id if the owner has several.
     fn key_of(&self, claim: &Claim) -> String {
         let all = self.store.read(|from| StoredClaim::of_owner(from, &claim.owner));
@@ -204,6 +227,7 @@ impl Claims {
             definitions: &definitions,
             mark: &mark,
             uid: access.uid,
+            group_nodes: !access.defers_groups,
             device_nodes: access.device_nodes,
             reset: access.reset,
         };

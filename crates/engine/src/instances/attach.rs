@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use model::choose::{Want, WantKind};
-use model::{Address, Code, GuestSlot, Plug, Presence, Refusal};
+use model::{Address, Code, DeviceAccess, GuestSlot, LaunchError, Plug, Presence, Refusal};
 
 use super::moving::{Whereabouts, name_of, set_devices, slot_of};
 use super::read::wish_of;
@@ -109,6 +109,37 @@ impl Instances {
         self.claims.expect_room(&self.hardware.inventory()?, [&new.claim])
     }
 
+    /// A free port for a device: where the guest has several NUMA nodes, rather none that is on another one.
+    fn free_port(
+        &self,
+        row: &StoredInstance,
+        claim: &StoredClaim,
+        taken: Vec<u32>,
+        is_new: bool,
+    ) -> Result<u32, Refusal> {
+        let launcher = self.launcher(&row.instance.hypervisor)?;
+        let (id, slot) = (row.instance.id, slot_of(claim));
+        // One that was ejected gets the port back that it had, and with it its address in the guest.
+        let is_other = |port: &u32| *port != claim.position || taken.contains(port);
+        let all_others: Vec<u32> = (0..MOST_PORTS).filter(is_other).collect();
+        if !is_new && let Ok(own) = launcher.free_port(id, &slot, &all_others) {
+            return Ok(own);
+        }
+        let refused = |error: LaunchError| refusals::launch_failed(&error);
+        let placed = row.instance.options.placed.as_ref().filter(|placed| !placed.roots.is_empty());
+        if let Some(placed) = placed {
+            let inventory = self.devices_of(std::slice::from_ref(claim))?;
+            let node = inventory.functions.values().next().and_then(|function| function.numa_node);
+            let avoided: Vec<u32> =
+                taken.iter().copied().chain(placed.ports_elsewhere(node)).collect();
+            match launcher.free_port(id, &slot, &avoided) {
+                Err(LaunchError::NoPort { .. }) => {}
+                found => return found.map_err(refused),
+            }
+        }
+        launcher.free_port(id, &slot, &taken).map_err(refused)
+    }
+
     /// Prepares a device and plugs it into the running machine. Nothing is changed before there is a port for it.
     fn plug_in(
         &self,
@@ -118,21 +149,12 @@ impl Instances {
         is_new: bool,
     ) -> Result<Instance, Refusal> {
         let id = row.instance.id;
-        let launcher = self.launcher(&row.instance.hypervisor)?;
         let taken: Vec<u32> = others
             .iter()
             .filter(|other| other.claim.id != claim.claim.id)
             .map(|other| other.position)
             .collect();
-        let slot = slot_of(&claim);
-        // One that was ejected gets the port back that it had, and with it its address in the guest.
-        let others_ports: Vec<u32> = (0..MOST_PORTS)
-            .filter(|port| *port != claim.position || taken.contains(port))
-            .collect();
-        let own = if is_new { None } else { launcher.free_port(id, &slot, &others_ports).ok() };
-        claim.position = own
-            .map_or_else(|| launcher.free_port(id, &slot, &taken), Ok)
-            .map_err(|error| refusals::launch_failed(&error))?;
+        claim.position = self.free_port(&row, &claim, taken, is_new)?;
         let with_new = others.iter().chain(is_new.then_some(&claim));
         set_devices(&mut row.instance, with_new);
         row.instance.options.moving.now = Some(claim.claim.id);
@@ -150,8 +172,15 @@ impl Instances {
                 row.update_settings(tx)
             })?
         };
-        let functions = others.iter().chain([&claim]).map(|one| slot_of(one).functions.len()).sum();
-        let plugged = self.prepare_and_plug(&operation, &row, &mut claim, functions);
+        let others: Vec<StoredClaim> = others
+            .iter()
+            .filter(|other| {
+                other.claim.id != claim.claim.id
+                    && !row.instance.options.moving.ejected.contains(&other.claim.id)
+            })
+            .cloned()
+            .collect();
+        let plugged = self.prepare_and_plug(&operation, &mut row, &mut claim, &others);
         match plugged.and_then(|()| self.record_arrival(&operation, &mut row)) {
             Ok(()) => Ok(row.instance),
             Err(cause) => {
@@ -165,18 +194,31 @@ impl Instances {
     fn prepare_and_plug(
         &self,
         operation: &OpenOperation,
-        row: &StoredInstance,
+        row: &mut StoredInstance,
         claim: &mut StoredClaim,
-        functions: usize,
+        others: &[StoredClaim],
     ) -> Result<(), Refusal> {
-        self.prepare_claims(operation, std::slice::from_mut(claim), row.instance.uid)?;
+        // As those that it has. Machines that an earlier version started have opened groups.
+        let known = row.instance.options.device_access;
+        let known = known.or_else(|| (!others.is_empty()).then_some(DeviceAccess::Groups));
+        let defers = match known {
+            Some(access) => access == DeviceAccess::Descriptors,
+            None => self.devices_of(std::slice::from_ref(claim))?.vfio.iommufd,
+        };
+        let uid = row.instance.uid;
+        self.prepare_claims(operation, std::slice::from_mut(claim), uid, defers)?;
+        if known.is_none() {
+            let id = row.instance.id;
+            self.give_access(operation, row, std::slice::from_ref(claim), defers, Some(id))?;
+        }
         let launcher = self.launcher(&row.instance.hypervisor)?;
         let plug = Plug {
             id: row.instance.id,
             slot: slot_of(claim),
             roms: row.instance.options.roms.clone(),
             memory: row.instance.memory,
-            functions,
+            others: others.iter().map(slot_of).collect(),
+            access: known.or(row.instance.options.device_access).unwrap_or_default(),
         };
         let step = MachineStep::Plug { claim: claim.claim.id };
         Ok(self.journal.machine(operation, step, || launcher.plug(&plug))?)

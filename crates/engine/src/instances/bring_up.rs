@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{
-    Address, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle, Placement,
-    PlacementUse, Placing, Refusal, SparePorts,
+    Address, DeviceAccess, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle,
+    MachineSpec, NodeDevice, Placement, PlacementUse, Placing, Refusal, SparePorts,
 };
+use uuid::Uuid;
 
-use super::{Instances, not_ended};
+use super::moving::slot_of;
+use super::{Instances, not_ended, whole_mib};
 use crate::claims::{Access, Restored};
 use crate::lock::lock;
 use crate::refusals;
@@ -50,14 +52,22 @@ impl Instances {
         row: &mut StoredInstance,
     ) -> Result<MachineHandle, Refusal> {
         let (image, mut claims) = self.parts(row)?;
-        let nodes = self.nodes(&claims)?;
-        let huge_pages = self.huge_pages(row, &nodes)?;
-        let placement = self.place(row, &nodes, huge_pages.is_some())?;
-        self.prepare_claims(operation, &mut claims, row.instance.uid)?;
-        let disks = self.disk_files(row)?;
+        let inventory = self.devices_of(&claims)?;
+        let (huge_pages, placement) = self.place(row, &inventory, &claims)?;
         let spare = self.spare_ports(row)?;
-        let spec = self.spec(row, &image, disks, &claims, (huge_pages, placement), spare);
+        let place = (huge_pages, placement);
+        let spec = self.spec(row, &image, Vec::new(), &claims, place, spare);
         let launcher = self.launcher(&row.instance.hypervisor)?;
+        launcher.check_space(&spec).map_err(|error| refusals::launch_failed(&error))?;
+        let can_pass = inventory.vfio.iommufd;
+        self.prepare_claims(operation, &mut claims, row.instance.uid, can_pass)?;
+        row.instance.options.device_access = None;
+        if !claims.is_empty() {
+            self.give_access(operation, row, &claims, can_pass, None)?;
+        }
+        let disks = self.disk_files(row)?;
+        let slots = claims.iter().map(slot_of).collect();
+        let spec = MachineSpec { disks, slots, options: row.instance.options.clone(), ..spec };
         self.journal
             .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
         Ok(self.journal.machine(operation, MachineStep::Launch, || launcher.launch(&spec))?)
@@ -81,7 +91,10 @@ impl Instances {
         Ok(handle)
     }
 
-    fn parts(&self, row: &StoredInstance) -> Result<(StoredImage, Vec<StoredClaim>), Refusal> {
+    pub(super) fn parts(
+        &self,
+        row: &StoredInstance,
+    ) -> Result<(StoredImage, Vec<StoredClaim>), Refusal> {
         let id = row.instance.id;
         let (image, claims) = self.store.read(|from| {
             let image = StoredImage::by_name(from, &row.instance.image)?;
@@ -94,22 +107,46 @@ impl Instances {
     }
 
     /// The ports for devices that may come: with room for the largest registered one.
-    fn spare_ports(&self, row: &StoredInstance) -> Result<SparePorts, Refusal> {
+    pub(super) fn spare_ports(&self, row: &StoredInstance) -> Result<SparePorts, Refusal> {
         let count = row.instance.options.spare_ports();
         let registered = self.store.read(StoredDevice::all)?.into_iter();
         let devices = registered.map(|device| GuestSlot::place(with_companions(device.address)));
         Ok(SparePorts { count, devices: if count > 0 { devices.collect() } else { Vec::new() } })
     }
 
-    /// The NUMA nodes of a machine's devices.
-    fn nodes(&self, claims: &[StoredClaim]) -> Result<BTreeSet<Option<u32>>, Refusal> {
+    /// A machine's devices on the host.
+    pub(super) fn devices_of(&self, claims: &[StoredClaim]) -> Result<Inventory, Refusal> {
         let parts = claims.iter().flat_map(|claim| &claim.claim.parts);
         let heads: Vec<Address> = parts.map(|part| part.head).collect();
-        let inventory = match heads.as_slice() {
-            [] => Inventory::default(),
-            some => self.hardware.functions(some)?,
-        };
-        Ok(inventory.functions.values().map(|function| function.numa_node).collect())
+        match heads.as_slice() {
+            [] => Ok(Inventory::default()),
+            some => self.hardware.functions(some),
+        }
+    }
+
+    /// Chooses how the VMM opens the devices of these claims, which are bound now, and records it. If it opens the nodes of
+    /// groups, its user is let open them, unless that was done with the preparation, because the kernel has no iommufd.
+    pub(super) fn give_access(
+        &self,
+        operation: &OpenOperation,
+        row: &mut StoredInstance,
+        claims: &[StoredClaim],
+        can_pass: bool,
+        running: Option<Uuid>,
+    ) -> Result<(), Refusal> {
+        let mut access = DeviceAccess::Groups;
+        if can_pass {
+            let slots: Vec<GuestSlot> = claims.iter().map(slot_of).collect();
+            access = self.launcher(&row.instance.hypervisor)?.device_access(&slots, running);
+            if access == DeviceAccess::Groups {
+                let uid = row.instance.uid;
+                for claim in claims {
+                    self.claims.grant_groups(operation, &claim.claim, uid)?;
+                }
+            }
+        }
+        row.instance.options.device_access = Some(access);
+        self.store.write(Durability::Process, |tx| row.update_settings(tx))
     }
 
     /// The huge pages for a machine's memory: on the NUMA node of its devices, if all are on one.
@@ -130,14 +167,55 @@ impl Instances {
     fn place(
         &self,
         row: &mut StoredInstance,
-        nodes: &BTreeSet<Option<u32>>,
-        has_huge_pages: bool,
+        inventory: &Inventory,
+        claims: &[StoredClaim],
+    ) -> Result<(Option<HugeMemory>, Option<Placement>), Refusal> {
+        let mut starting = lock(&self.placing);
+        let (huge_pages, placement) = self.choose_place(row, inventory, claims, &starting)?;
+        if placement.is_some() || row.instance.options.placed.is_some() {
+            row.instance.options.placed.clone_from(&placement);
+            self.store.write(Durability::Process, |tx| row.update_settings(tx))?;
+            starting.insert(row.instance.id);
+        }
+        Ok((huge_pages, placement))
+    }
+
+    /// The huge pages and the placement that a machine gets now. `starting` are machines that have cores already.
+    pub(super) fn choose_place(
+        &self,
+        row: &StoredInstance,
+        inventory: &Inventory,
+        claims: &[StoredClaim],
+        starting: &BTreeSet<Uuid>,
+    ) -> Result<(Option<HugeMemory>, Option<Placement>), Refusal> {
+        let nodes = inventory.functions.values().map(|function| function.numa_node).collect();
+        let huge_pages = self.huge_pages(row, &nodes)?;
+        let devices = node_devices(inventory, claims);
+        let page = huge_pages.map(|huge| huge.page);
+        let placement = self.choose_placement(row, &devices, page, starting)?;
+        match (&placement, huge_pages) {
+            // Without devices the node is chosen by its cores, and the pages must be there.
+            (Some(placed), Some(HugeMemory { node: None, .. }))
+                if placed.is_bound && placed.cells.is_empty() =>
+            {
+                let there = self.huge_pages(row, &[Some(placed.node)].into())?;
+                Ok((there, placement))
+            }
+            _ => Ok((huge_pages, placement)),
+        }
+    }
+
+    fn choose_placement(
+        &self,
+        row: &StoredInstance,
+        devices: &[NodeDevice],
+        huge_page: Option<u64>,
+        starting: &BTreeSet<Uuid>,
     ) -> Result<Option<Placement>, Refusal> {
         let wanted = row.instance.options.placement;
-        if wanted == PlacementUse::None && row.instance.options.placed.is_none() {
+        if wanted == PlacementUse::None {
             return Ok(None);
         }
-        let mut starting = lock(&self.placing);
         let own = row.instance.id;
         let has_cores = |other: &Instance| {
             let ended = matches!(other.state, InstanceState::Stopped | InstanceState::Shutdown);
@@ -149,26 +227,24 @@ impl Instances {
         let one = Placing {
             wanted,
             vcpus: row.instance.vcpus,
-            memory: row.instance.memory,
-            has_huge_pages,
-            devices: nodes,
+            memory: whole_mib(row.instance.memory),
+            huge_page,
+            devices,
+            mirrors_nodes: row.instance.options.mirrors_nodes,
             taken: &taken.flat_map(|placed| placed.held).collect(),
         };
-        let placement = Placement::choose(&one, &self.hardware.host.cpu_layout())?;
-        row.instance.options.placed.clone_from(&placement);
-        self.store.write(Durability::Process, |tx| row.update_settings(tx))?;
-        starting.insert(own);
-        Ok(placement)
+        Placement::choose(&one, &self.hardware.host.cpu_layout())
     }
 
-    /// Prepares the claims of an instance in parallel.
+    /// Prepares the claims of an instance in parallel. The nodes of their groups are granted with it, or later.
     pub(super) fn prepare_claims(
         &self,
         operation: &OpenOperation,
         claims: &mut [StoredClaim],
         uid: u32,
+        defers_groups: bool,
     ) -> Result<(), Refusal> {
-        let access = Access::machine(uid);
+        let access = Access::machine(uid, defers_groups);
         let prepare =
             |claim: &mut StoredClaim| self.claims.prepare_parts(operation, claim, &access, None);
         if claims.len() == 1 || self.claims.at_once() == 1 {
@@ -222,6 +298,15 @@ impl Instances {
         }
         Ok(outcome)
     }
+}
+
+/// The devices of these claims, with their ports, where they are on the host.
+fn node_devices(inventory: &Inventory, claims: &[StoredClaim]) -> Vec<NodeDevice> {
+    let device = |claim: &StoredClaim| {
+        let head = claim.claim.parts.first()?.head;
+        Some(NodeDevice::of(inventory.function(head)?, claim.position))
+    };
+    claims.iter().filter_map(device).collect()
 }
 
 /// The addresses of a card's functions, whether they exist or not: a card is plugged with all of them.

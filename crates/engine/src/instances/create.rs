@@ -8,6 +8,7 @@ use model::choose::Want;
 use model::{Code, Inventory, Life, MachineOptions, Refusal, Topology, check_instance_name};
 use uuid::Uuid;
 
+use super::disks::Planned;
 use super::options::WantedOptions;
 use super::{Instances, too_large};
 use crate::lock::lock;
@@ -27,6 +28,14 @@ const DEFAULT_VCPUS: u32 = 2;
 const MAX_VCPUS: u32 = 1024;
 const MAX_DISK: u64 = 16 << 40;
 
+/// A new instance that is checked and chosen, and not recorded yet.
+pub(super) struct Draft {
+    pub row: StoredInstance,
+    pub claims: Vec<StoredClaim>,
+    pub inventory: Inventory,
+    pub planned: Planned,
+}
+
 impl Instances {
     /// Creates an instance and returns when it runs.
     ///
@@ -34,12 +43,21 @@ impl Instances {
     /// Any. Changes are rolled back; the error says if that failed.
     pub fn create(&self, request: CreateInstance) -> Result<Instance, Refusal> {
         let id = Uuid::new_v4();
+        let Draft { mut row, claims, inventory, planned } = self.draft(id, request)?;
+        let _turn = self.journal.turns.take(id);
+        let operation = self.reserve(&mut row, &claims, &inventory, &planned.new)?;
+        self.bring_up_or_undo(&operation, row, |cause| {
+            self.undo_create(&operation, cause, self.journal.worker_wait())
+        })
+    }
+
+    /// Checks a request, and chooses what its instance gets. Nothing is reserved.
+    pub(super) fn draft(&self, id: Uuid, request: CreateInstance) -> Result<Draft, Refusal> {
         let image = self.check(&request)?;
         let is_without_root = request.image.is_none();
         let disks = request.disks.clone();
         let wants = self.wanted_devices(&request.devices)?;
         let (claims, inventory) = self.claims.choose_for_instance(id, &wants, &[])?;
-        let _turn = self.journal.turns.take(id);
         let wanted = WantedOptions::of(&request);
         let roms = self.roms(&request.roms, &claims)?;
         let life = Life {
@@ -53,10 +71,7 @@ impl Instances {
         row.instance.options = self.options(&row.instance, &image, wanted, &planned)?;
         row.instance.options.life = life;
         row.instance.options.roms = roms;
-        let operation = self.reserve(&mut row, &claims, &inventory, &planned.new)?;
-        self.bring_up_or_undo(&operation, row, |cause| {
-            self.undo_create(&operation, cause, self.journal.worker_wait())
-        })
+        Ok(Draft { row, claims, inventory, planned })
     }
 
     /// What a person should know about a new instance: what works, but probably not as intended.

@@ -12,6 +12,7 @@ mod first_boot;
 mod moving;
 mod networks;
 mod options;
+mod outline;
 mod pause;
 mod read;
 mod recover;
@@ -46,6 +47,7 @@ use crate::{Config, InstanceState, MachineStep, Outcome};
 pub use agent::GuestProcess;
 pub use first_boot::NO_USER_DATA;
 pub use networks::SSH_PORTS;
+pub use outline::Outline;
 pub use screen::ScreenAccess;
 use supervise::Supervision;
 pub use supervise::{Blocked, Restarts};
@@ -174,7 +176,7 @@ impl Instances {
             name: row.instance.name.clone(),
             uid: row.instance.uid,
             vcpus: row.instance.vcpus,
-            memory: row.instance.memory,
+            memory: whole_mib(row.instance.memory),
             huge_pages,
             placement,
             kernel: (image.image.has_kernel && !is_without_root).then(|| KernelBoot {
@@ -189,6 +191,7 @@ impl Instances {
             }),
             disks,
             slots: claims.iter().map(moving::slot_of).collect(),
+            access: row.instance.options.device_access.unwrap_or_default(),
             spare,
             options: row.instance.options.clone(),
         }
@@ -295,4 +298,9 @@ fn too_large(asked: u64, there: u64) -> Refusal {
         ),
         "ask for less memory",
     )
+}
+
+/// Memory in bytes, rounded up as VMMs take it.
+const fn whole_mib(memory: u64) -> u64 {
+    memory.div_ceil(1 << 20).saturating_mul(1 << 20)
 }

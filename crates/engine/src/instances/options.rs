@@ -89,8 +89,10 @@ impl Instances {
             huge_pages,
             placement,
             placed: None,
+            mirrors_nodes: true,
             life: Life::default(),
             spare_ports: wanted_spare_ports,
+            device_access: None,
             moving: Moving::default(),
         };
         expect_tables(&options, has_kernel)?;

@@ -73,18 +73,15 @@ impl Instances {
     /// `state_unusable`.
     pub fn devices(&self) -> Result<Vec<InstanceDevice>, Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
-        let mut all = Vec::new();
-        for claim in claims {
-            let Some(instance) = claim.instance() else { continue };
-            let (device, profile) = (claim.device, claim.profile().map(str::to_owned));
-            all.extend(claim.claim.parts.into_iter().map(|part| InstanceDevice {
-                instance,
-                device,
-                profile: profile.clone(),
-                part,
-            }));
-        }
-        Ok(all)
+        Ok(claims.into_iter().filter_map(Self::as_devices).flatten().collect())
+    }
+
+    /// The devices of a claim, if it is an instance's.
+    pub(super) fn as_devices(claim: StoredClaim) -> Option<Vec<InstanceDevice>> {
+        let instance = claim.instance()?;
+        let (device, profile) = (claim.device, claim.profile().map(str::to_owned));
+        let one = |part| InstanceDevice { instance, device, profile: profile.clone(), part };
+        Some(claim.claim.parts.into_iter().map(one).collect())
     }
 
     /// Waits until an instance is in `state`, or until the timeout; returns the instance either way.

@@ -144,7 +144,10 @@ impl Instances {
         }
         options.tpm = tpm.unwrap_or(options.tpm);
         options.huge_pages = huge_pages.unwrap_or(options.huge_pages);
-        options.placement = placement.unwrap_or(options.placement);
+        if let Some(placement) = placement {
+            options.placement = *placement;
+            options.mirrors_nodes = true;
+        }
         if let Some(wanted) = display {
             let (display, password) = wanted.clone().unzip();
             options.display_password = screen::checked(display, password.flatten())?;

@@ -25,6 +25,7 @@ fn access(how: How) -> Access {
     let uid = if how.user { 1000 } else { 0 };
     Access {
         uid,
+        defers_groups: false,
         device_nodes: how.user,
         reset: how.reset,
         consent: Consent::options(how.evict, how.force_network),

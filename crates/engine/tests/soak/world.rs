@@ -86,8 +86,12 @@ impl World {
         let memory = Path::new("/dev/shm");
         // In memory, a sync is instant and does not wear the disk.
         let dir = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let launcher = SimLauncher::new(host.clone());
+        if seed % 2 == 1 {
+            launcher.set_takes_descriptors();
+        }
         let world = Arc::new(Self {
-            launcher: Arc::new(SimLauncher::new(host.clone())),
+            launcher: Arc::new(launcher),
             host,
             truth: Mutex::new(truth),
             touched: Mutex::default(),

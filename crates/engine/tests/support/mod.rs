@@ -70,14 +70,18 @@ impl Rig {
 
     /// A rig with an image and registered devices.
     pub fn ready() -> Self {
-        let rig = Self::new();
-        let engine = rig.open();
-        rig.import(&engine, "debian");
+        Self::new().stocked()
+    }
+
+    /// The same rig with them.
+    pub fn stocked(self) -> Self {
+        let engine = self.open();
+        self.import(&engine, "debian");
         for (name, address) in [("gpu", GPU), ("amd", AMD), ("nic", NIC), ("nvme", NVME)] {
             register(&engine, name, address).unwrap();
         }
         drop(engine);
-        rig
+        self
     }
 
     pub fn config(&self) -> Config {

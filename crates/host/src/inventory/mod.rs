@@ -125,12 +125,13 @@ pub fn read_some(root: &Root, catalogs: &Catalogs, addresses: &[Address]) -> Inv
     let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
     modules.refresh(root);
     modules.choose_drivers(root, functions.values_mut());
+    let vfio = vfio::read(root, &mut modules);
     drop(modules);
     let mut names = catalogs.names.lock().unwrap_or_else(PoisonError::into_inner);
     names.name(root, functions.values_mut());
     drop(names);
     let groups = groups::of(&functions);
-    Inventory { functions, groups, ..Inventory::default() }
+    Inventory { functions, groups, vfio, ..Inventory::default() }
 }
 
 /// Reads one function's own attributes, like [`on_bus`].

@@ -20,10 +20,21 @@ pub fn read(root: &Root, platform: &mut Platform) {
         .collect();
     platform.unsafe_interrupts = interrupts::allows_unsafe(root, "vfio_iommu_type1");
     platform.iommufd_unsafe_interrupts = interrupts::allows_unsafe(root, "iommufd");
+    platform.device_nodes = device_nodes(root);
     match long_text(root, INTERRUPTS) {
         Ok(text) => platform.interrupt_remapping = interrupts::remapping(&text),
         Err(errno) => platform.unseen.push(unseen("interrupts", INTERRUPTS, errno)),
     }
+}
+
+/// Whether devices have nodes: vfio reserves device numbers for them when it is loaded (`vfio_cdev_init` in
+/// drivers/vfio/device_cdev.c).
+fn device_nodes(root: &Root) -> Option<bool> {
+    let is_loaded = ["sys/class/vfio", "sys/class/vfio-dev", "sys/module/vfio"]
+        .iter()
+        .any(|path| root.exists(path));
+    let devices = is_loaded.then(|| long_text(root, "proc/devices").ok()).flatten()?;
+    Some(devices.lines().any(|line| line.trim_start().ends_with(" vfio-dev")))
 }
 
 fn firmware(root: &Root) -> FirmwareTables {

@@ -30,6 +30,8 @@ pub struct Platform {
     pub unsafe_interrupts: Option<bool>,
     /// `allow_unsafe_interrupts` of iommufd.
     pub iommufd_unsafe_interrupts: Option<bool>,
+    /// Whether vfio gives each device a node of its own (`vfio-dev` in `/proc/devices`); `None` if vfio is not loaded yet.
+    pub device_nodes: Option<bool>,
     /// Whether the running system is itself a virtual machine (`hypervisor` among the processor's flags).
     pub virtual_machine: bool,
     /// Modules that matter to hand-overs, by name with underscores.

@@ -2,7 +2,9 @@
 //!
 //! A [`MachineSpec`] describes the machine independently of the VMM: each launcher translates it.
 
+mod access;
 mod block;
+mod choice;
 mod cpu;
 mod disks;
 mod display;
@@ -25,10 +27,12 @@ use uuid::Uuid;
 
 use crate::{Address, Assembly, Part, Partition};
 
+pub use access::DeviceAccess;
 pub use block::{
     BlockDevice, BlockError, BlockFile, BlockIdentity, BlockNumber, BlockUse, HostBlock,
     block_has_data, block_in_use, check_block_name,
 };
+pub use choice::Choice;
 pub use cpu::{Cpu, GuestOs, Topology};
 pub use disks::{DiskBus, DiskContent, DiskFile, GuestDisk, check_serial, is_serial};
 pub use display::{Display, DisplayProtocol, Secret};
@@ -39,7 +43,9 @@ pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, Restart
 pub use network::{CardLink, NetworkCard, check_interface_name};
 pub use options::{Firmware, MachineOptions, Seed};
 pub use passt::PasstKind;
-pub use placement::{CpuLayout, HostCpu, Placement, PlacementUse, Placing};
+pub use placement::{
+    Cell, CpuLayout, GuestRoot, HostCpu, NodeDevice, Placement, PlacementUse, Placing,
+};
 pub use plug::{
     MOST_SPARE_PORTS, Moving, Plug, PluggedFunction, SparePorts, USUAL_SPARE_PORTS, Unplugged,
 };
@@ -74,6 +80,9 @@ pub struct MachineSpec {
     pub disks: Vec<DiskFile>,
     /// The devices handed over, one guest slot each.
     pub slots: Vec<GuestSlot>,
+    /// How the VMM opens them.
+    #[serde(default)]
+    pub access: DeviceAccess,
     /// The ports for devices that it can get while it runs.
     #[serde(default)]
     pub spare: SparePorts,

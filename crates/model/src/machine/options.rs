@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cpu, Display, Forward, GuestDisk, HugePagesUse, Life, Moving, NetworkCard, Placement,
-    PlacementUse, Rom, Secret, USUAL_SPARE_PORTS,
+    Cpu, DeviceAccess, Display, Forward, GuestDisk, HugePagesUse, Life, Moving, NetworkCard,
+    Placement, PlacementUse, Rom, Secret, USUAL_SPARE_PORTS,
 };
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
@@ -47,11 +47,19 @@ pub struct MachineOptions {
     /// Where it was placed at its last start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placed: Option<Placement>,
+    /// Whether the guest has several NUMA nodes if its devices are on several of the host. Machines of earlier versions have one,
+    /// and their devices keep their addresses.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mirrors_nodes: bool,
     /// When it is started without a request. Launchers do not read it.
     pub life: Life,
     /// How many ports it has for devices that it gets while it runs; the usual number by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spare_ports: Option<u32>,
+    /// How its VMM opens its devices, as chosen at its last start, or when it got the first one while it ran. Launchers do not
+    /// read it. Machines that earlier versions started have none, and open groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_access: Option<DeviceAccess>,
     /// Its devices that come or leave while it runs. Launchers do not read it.
     #[serde(skip_serializing_if = "Moving::is_still")]
     pub moving: Moving,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{GuestSlot, GuestSource, Rom};
+use super::{DeviceAccess, GuestSlot, GuestSource, Rom};
 use crate::Address;
 
 /// How many ports for further devices a machine has if nothing else is asked for.
@@ -32,8 +32,10 @@ pub struct Plug {
     pub roms: Vec<Rom>,
     /// The machine's memory in bytes, which VFIO pins.
     pub memory: u64,
-    /// How many functions the machine has with the new ones.
-    pub functions: usize,
+    /// The machine's other devices.
+    pub others: Vec<GuestSlot>,
+    /// How the VMM opens the new ones: as those that it has.
+    pub access: DeviceAccess,
 }
 
 /// A function that a running machine has.

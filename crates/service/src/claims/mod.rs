@@ -73,6 +73,7 @@ pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Cl
     let uid = user(body.uid)?.unwrap_or(0);
     let access = Access {
         uid,
+        defers_groups: false,
         device_nodes: uid != 0,
         reset: body.reset,
         consent: Consent::options(body.evict, body.force_network),

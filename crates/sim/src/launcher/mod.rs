@@ -12,9 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use model::{
-    Address, Availability, Display, Execution, Exit, Firmware, Forward, GuestSlot, GuestSource,
-    Halt, Host, KnownMachine, LaunchError, Launcher, MachineHandle, MachineOptions, MachineRun,
-    MachineSpec, Plug, PluggedFunction, Presence, Rom, ShutDown, Unplugged, Usage, VmmProcess,
+    Address, Availability, Choice, DeviceAccess, Display, Execution, Exit, Firmware, Forward,
+    GuestSlot, GuestSource, Halt, Host, KnownMachine, LaunchError, Launcher, MachineHandle,
+    MachineOptions, MachineRun, MachineSpec, Plug, PluggedFunction, Presence, Rom, ShutDown,
+    Unplugged, Usage, VmmProcess,
 };
 use uuid::Uuid;
 
@@ -61,6 +62,8 @@ struct Inside {
     launched: BTreeMap<Uuid, MachineSpec>,
     /// What running machines have in their ports.
     ports: BTreeMap<Uuid, Ports>,
+    /// Whether the VMM takes descriptors of devices.
+    takes_descriptors: bool,
     /// Guests that do not let go of devices.
     stubborn: BTreeSet<Uuid>,
     /// Why the next plug fails, and how many functions the machine has taken by then.
@@ -105,6 +108,11 @@ impl SimLauncher {
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the VMM take descriptors of devices, where the kernel has nodes for them.
+    pub fn set_takes_descriptors(&self) {
+        self.inside().takes_descriptors = true;
     }
 
     /// Lets a service own the processes of machines that are started from now on, as libvirt does.
@@ -236,7 +244,13 @@ impl SimLauncher {
     }
 
     /// The checks of a VMM and the kernel when a machine opens its groups.
-    fn open_groups(&self, id: Uuid, uid: u32, slots: &[GuestSlot]) -> Result<(), String> {
+    fn open_groups(
+        &self,
+        id: Uuid,
+        uid: u32,
+        slots: &[GuestSlot],
+        access: DeviceAccess,
+    ) -> Result<(), String> {
         let mut host = self.host.inside();
         let kernel = &mut host.kernel;
         let mut groups = BTreeSet::new();
@@ -258,8 +272,15 @@ impl SimLauncher {
             if kernel.users.contains_key(&group) {
                 return Err(format!("could not open /dev/vfio/{group}: Device or resource busy"));
             }
-            if kernel.nodes.get(&group).is_none_or(|node| node.uid != uid) {
-                return Err(format!("could not open /dev/vfio/{group}: Permission denied"));
+            let may_open = kernel.nodes.get(&group).is_some_and(|node| node.uid == uid);
+            match access {
+                DeviceAccess::Groups if !may_open => {
+                    return Err(format!("could not open /dev/vfio/{group}: Permission denied"));
+                }
+                DeviceAccess::Descriptors if may_open => {
+                    return Err(format!("it may open /dev/vfio/{group}, and has no use for it"));
+                }
+                _ => {}
             }
             let members = kernel.known.groups.get(&group).map(|group| group.members.clone());
             let viable = members.unwrap_or_default().into_iter().all(|member| {
@@ -377,7 +398,7 @@ impl Launcher for SimLauncher {
             .host
             .boot_id()
             .map_err(|error| LaunchError::Start { reason: error.to_string() })?;
-        if let Err(reason) = self.open_groups(spec.id, spec.uid, &spec.slots) {
+        if let Err(reason) = self.open_groups(spec.id, spec.uid, &spec.slots, spec.access) {
             self.host.inside().kernel.users.retain(|_, user| *user != spec.id);
             return Err(LaunchError::Start { reason });
         }
@@ -420,6 +441,19 @@ impl Launcher for SimLauncher {
         let inside = self.inside();
         inside.execution(id)?;
         Ok(inside.usage.get(&id).copied().unwrap_or_default())
+    }
+
+    fn check_space(&self, _spec: &MachineSpec) -> Result<(), LaunchError> {
+        Ok(())
+    }
+
+    fn choices(&self, spec: &MachineSpec) -> Result<Vec<Choice>, LaunchError> {
+        let slots = spec.slots.iter().map(|slot| {
+            let functions: Vec<String> =
+                slot.addresses().map(|address| address.to_string()).collect();
+            Choice::new(format!("port {}", slot.port), functions.join(" "), "simulated")
+        });
+        Ok(slots.collect())
     }
 
     fn shut_down(&self, id: Uuid, _grace: Duration) -> Result<ShutDown, LaunchError> {
@@ -482,6 +516,20 @@ impl Launcher for SimLauncher {
             thread::spawn(move || agent.serve(&serves));
         }
         Ok(Some(ours))
+    }
+
+    fn device_access(&self, slots: &[GuestSlot], _running: Option<Uuid>) -> DeviceAccess {
+        let takes = self.inside().takes_descriptors;
+        let host = self.host.inside();
+        let has_node = |source| match source {
+            GuestSource::Function(address) => host.kernel.device_nodes.contains_key(&address),
+            GuestSource::Mdev(_) => false,
+        };
+        let mut functions = slots.iter().flat_map(|slot| &slot.functions);
+        match takes && functions.all(|function| has_node(function.source)) {
+            true => DeviceAccess::Descriptors,
+            false => DeviceAccess::Groups,
+        }
     }
 
     fn free_port(&self, id: Uuid, _slot: &GuestSlot, taken: &[u32]) -> Result<u32, LaunchError> {

@@ -116,7 +116,9 @@ impl SimLauncher {
         if let Some((_, taken)) = &refusal {
             slot.functions.truncate(*taken);
         }
-        if let Err(reason) = self.open_groups(plug.id, uid, std::slice::from_ref(&slot)) {
+        if let Err(reason) =
+            self.open_groups(plug.id, uid, std::slice::from_ref(&slot), plug.access)
+        {
             return Err(LaunchError::Plug { reason });
         }
         let mut inside = self.inside();

@@ -23,8 +23,8 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use crate::process::{
-    Helper, HostCard, Loopback, OpenFile, Order, Proc, Record, RunDir, affinity, cgroup, wait,
-    with_fd, with_vhost,
+    DeviceFile, Helper, HostCard, Loopback, OpenFile, Order, Proc, Record, RunDir, affinity,
+    cgroup, open_device, wait, with_fd, with_vhost,
 };
 
 /// The longest order.
@@ -120,7 +120,9 @@ struct Inherited<'a> {
     listeners: Vec<(UnixListener, &'a [String])>,
     /// The open files, in the order of those of the order.
     files: Vec<OwnedFd>,
-    /// The network cards, likewise.
+    /// The nodes of devices.
+    devices: Vec<OwnedFd>,
+    /// The network cards, in the order of those of the order.
     cards: Vec<OpenCard>,
     /// The VMM's ends of the pairs, in the order of the helpers.
     helpers: Vec<UnixStream>,
@@ -132,6 +134,7 @@ impl Inherited<'_> {
         fcntl_setfd(&self.lock, FdFlags::empty())?;
         self.listeners.iter().try_for_each(|(socket, _)| fcntl_setfd(socket, FdFlags::empty()))?;
         self.files.iter().try_for_each(|file| fcntl_setfd(file, FdFlags::empty()))?;
+        self.devices.iter().try_for_each(|file| fcntl_setfd(file, FdFlags::empty()))?;
         let cards = self.cards.iter().flat_map(|open| [Some(&open.card), open.vhost.as_ref()]);
         cards.flatten().try_for_each(|card| fcntl_setfd(card, FdFlags::empty()))?;
         Ok(self.helpers.iter().try_for_each(|socket| fcntl_setfd(socket, FdFlags::empty()))?)
@@ -172,6 +175,7 @@ fn prepare<'a>(
         used.map(|(path, args)| Ok((listen(path)?, args.as_slice()))).collect();
     let listeners = step("open the VMM's sockets", listeners)?;
     let files = order.files.iter().map(open).collect::<Result<_, _>>()?;
+    let devices = order.devices.iter().map(open_at).collect::<Result<_, _>>()?;
     let cgroup = cgroup::place(&order.root, order.id);
     // Recorded before they are created, so that they are always removed later.
     step("record the process", record(order, &run, cgroup.as_ref().ok().cloned()))?;
@@ -181,7 +185,7 @@ fn prepare<'a>(
     confine(order, filter, entered)?;
     step("drop privileges", drop_privileges(order))?;
     let helpers = order.helpers.iter().map(start_helper).collect::<Result<_, _>>()?;
-    Ok(Inherited { lock, listeners, files, cards, helpers })
+    Ok(Inherited { lock, listeners, files, devices, cards, helpers })
 }
 
 /// The VMM's arguments for a network card.
@@ -211,6 +215,19 @@ fn open(file: &OpenFile) -> Result<OwnedFd, Failure> {
         return Ok(opened);
     }
     Err(Failure::OtherDevice(file.path.clone()))
+}
+
+/// Opens a node of a device at its descriptor.
+fn open_at(file: &DeviceFile) -> Result<OwnedFd, Failure> {
+    let failed = |error: io::Error| Failure::File(file.path.clone(), error);
+    let opened = open_device(file).map_err(failed)?;
+    // The lowest one from there on: no other is open there.
+    let placed = rustix::io::fcntl_dupfd_cloexec(&opened, file.descriptor);
+    let placed = placed.map_err(|error| failed(error.into()))?;
+    if placed.as_raw_fd() == file.descriptor {
+        return Ok(placed);
+    }
+    Err(failed(io::Error::other(format!("descriptor {} is taken", file.descriptor))))
 }
 
 /// Closes this host's loopback to the machine's cgroup, which this process has entered, if a helper requires it.

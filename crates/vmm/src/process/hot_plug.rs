@@ -3,7 +3,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use model::{GuestSlot, LaunchError, Launcher, Plug, PluggedFunction, Presence, Unplugged};
+use model::{
+    DeviceAccess, GuestSlot, LaunchError, Launcher, Plug, PluggedFunction, Presence, Unplugged,
+};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use uuid::Uuid;
 
@@ -11,9 +13,25 @@ use super::control::{Control, ControlError};
 use super::log::printable;
 use super::start::{memlock, patience};
 use super::vmm::Vmm;
-use super::{ANSWER, ProcessLauncher, deadline, does_not_run};
+use super::{ANSWER, ProcessLauncher, deadline, device_files, does_not_run};
+use crate::bars;
 
 impl<V: Vmm> ProcessLauncher<V> {
+    /// How a machine's VMM would open these devices.
+    pub(super) fn choose_access(&self, slots: &[GuestSlot], running: Option<Uuid>) -> DeviceAccess {
+        let has_nodes = device_files::of_machine(&self.config.root, slots).is_ok();
+        let takes = || match running {
+            None => self.vmm.takes_descriptors(),
+            Some(id) => {
+                let asked = self.ask(id, "say what it can do", ANSWER, |control, until| {
+                    self.vmm.takes_descriptors_now(control, until)
+                });
+                asked.is_ok_and(|takes| takes)
+            }
+        };
+        if has_nodes && takes() { DeviceAccess::Descriptors } else { DeviceAccess::Groups }
+    }
+
     /// A port of a running machine.
     pub(super) fn find_port(
         &self,
@@ -30,7 +48,10 @@ impl<V: Vmm> ProcessLauncher<V> {
     /// Raises the limit of locked memory, which VFIO accounts the guest's memory to, as a start does; then plugs.
     pub(super) fn plug_in(&self, plug: &Plug) -> Result<(), LaunchError> {
         let Presence::Running(handle) = self.find(plug.id) else { return Err(does_not_run()) };
-        if let Some((pid, limit)) = handle.pid().zip(memlock(plug.memory, plug.functions)) {
+        let slots = || plug.others.iter().chain([&plug.slot]);
+        let functions = slots().map(|slot| slot.functions.len()).sum();
+        let limit = memlock(plug.memory, functions, bars::memory(&self.config.root, slots()));
+        if let Some((pid, limit)) = handle.pid().zip(limit) {
             let raised = self.proc.memlock(pid).and_then(|old| raise_memlock(pid, old, limit));
             raised.map_err(|error| LaunchError::Plug {
                 reason: format!(

@@ -4,7 +4,9 @@
 
 pub(crate) mod affinity;
 pub(crate) mod cgroup;
+mod choices;
 mod control;
+mod device_files;
 mod disk_layer;
 mod files;
 mod hot_plug;
@@ -34,9 +36,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{
-    Availability, CardLinks, Display, Execution, Exit, Forward, GuestSlot, KnownMachine,
-    LaunchError, Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, NetworkCard,
-    Plug, PluggedFunction, Presence, Rom, ShutDown, Unplugged, Usage,
+    Availability, CardLinks, Choice, DeviceAccess, Display, Execution, Exit, Forward, GuestSlot,
+    KnownMachine, LaunchError, Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec,
+    NetworkCard, Plug, PluggedFunction, Presence, Rom, ShutDown, Unplugged, Usage,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -47,10 +49,12 @@ use run_dir::forget;
 use watch::Watch;
 
 pub use control::{Control, ControlError};
+pub use device_files::{IOMMU_DESCRIPTOR, device_descriptor};
 pub use log::{last_lines, printable};
 pub use order::{FD, Helper, HostCard, Loopback, OpenFile, VHOST_FD};
 pub use vmm::{MachinePaths, Pin, Vmm, VmmCommand};
 
+pub(crate) use device_files::{DeviceFile, iommu, open as open_device, own as own_node, without};
 pub(crate) use kvm::Kvm;
 pub(crate) use order::{Order, with_fd, with_vhost};
 pub(crate) use procfs::Proc;
@@ -306,6 +310,14 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         self.measure(id)
     }
 
+    fn check_space(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
+        self.vmm.check_space(spec, &self.config.root)
+    }
+
+    fn choices(&self, spec: &MachineSpec) -> Result<Vec<Choice>, LaunchError> {
+        self.all_choices(spec)
+    }
+
     fn shut_down(&self, id: Uuid, grace: Duration) -> Result<ShutDown, LaunchError> {
         match self.watch(id)? {
             Some(watch) => self.stop(&watch, grace),
@@ -383,6 +395,10 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             .add_viewer(display, its.into(), &control, Instant::now() + ADD_VIEWER)
             .map_err(|error| monitor(format!("cannot connect to its screen: {error}")))?;
         Ok(ours)
+    }
+
+    fn device_access(&self, slots: &[GuestSlot], running: Option<Uuid>) -> DeviceAccess {
+        self.choose_access(slots, running)
     }
 
     fn free_port(&self, id: Uuid, slot: &GuestSlot, taken: &[u32]) -> Result<u32, LaunchError> {

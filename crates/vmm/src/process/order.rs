@@ -6,6 +6,8 @@ use model::{BlockNumber, CardLink, Mac, NameServerAlias};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::device_files::DeviceFile;
+
 /// Stands for the number of an inherited descriptor in arguments.
 pub const FD: &str = "{fd}";
 
@@ -45,6 +47,9 @@ pub struct Order {
     /// Files that it inherits, opened by root: its user cannot open them.
     #[serde(default)]
     pub files: Vec<OpenFile>,
+    /// The nodes of its devices, opened by root, at fixed descriptors.
+    #[serde(default)]
+    pub devices: Vec<DeviceFile>,
     /// Its network cards on bridges and interfaces of the host.
     #[serde(default)]
     pub cards: Vec<HostCard>,
@@ -146,6 +151,11 @@ mod tests {
                 block: Some((8, 16)),
                 writable: true,
                 vmm_args: vec!["-add-fd".into(), "fd={fd},set=0".into()],
+            }],
+            devices: vec![DeviceFile {
+                path: "/dev/iommu".into(),
+                number: (10, 124),
+                descriptor: 200,
             }],
             cards: vec![HostCard {
                 interface: "ho-1a2b3c4d-0".into(),

@@ -47,7 +47,7 @@ impl Passt {
     ) -> Result<UsablePasst, LaunchError> {
         let program = on_path(PROGRAM)
             .ok_or_else(|| unavailable("passt is not installed", "apt install passt"))?;
-        let version = self.version.of(&program, "--version").map_err(|reason| {
+        let version = self.version.of(&program, &["--version"]).map_err(|reason| {
             let why = format!("{}: {reason}", program.display());
             unavailable(&why, "apt install --reinstall passt")
         })?;

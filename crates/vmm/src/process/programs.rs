@@ -43,11 +43,11 @@ struct Told {
 }
 
 impl VersionText {
-    /// The output of `path argument`.
+    /// The output of the program with these arguments.
     ///
     /// # Errors
     /// Why there is none, in words: the file cannot be run, does not exit in time, or exits with another status than 0.
-    pub fn of(&self, path: &Path, argument: &str) -> Result<String, String> {
+    pub fn of(&self, path: &Path, arguments: &[&str]) -> Result<String, String> {
         let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
         let modified = modified.map_err(|error| format!("cannot stat it: {error}"))?;
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +57,7 @@ impl VersionText {
         {
             return Ok(told.text.clone());
         }
-        let text = version(path, argument)?;
+        let text = version(path, arguments)?;
         *told = Some(Told { path: path.to_owned(), modified, text: text.clone() });
         Ok(text)
     }
@@ -69,13 +69,13 @@ pub fn printed(path: &Path, arguments: &[&str]) -> Result<String, String> {
 }
 
 /// What a program prints about its version.
-fn version(path: &Path, argument: &str) -> Result<String, String> {
-    let (status, text) = tell(path, &[argument], TELLING)?;
+fn version(path: &Path, arguments: &[&str]) -> Result<String, String> {
+    let (status, text) = tell(path, arguments, TELLING)?;
     if status.success() {
         return Ok(text);
     }
     let last = text.lines().last().unwrap_or("no error message");
-    Err(format!("`{argument}` failed ({status}): {last}"))
+    Err(format!("`{}` failed ({status}): {last}", arguments.join(" ")))
 }
 
 /// Runs a program for what it prints. Its output goes to a file in memory: a pipe could be kept open by a child of its own.
@@ -147,22 +147,22 @@ mod tests {
         let path = script(dir.path(), &format!("echo once >> {}; echo \"v$1\"", count.display()));
         let cache = VersionText::default();
         for _ in 0..3 {
-            assert_eq!(cache.of(&path, "--version").unwrap(), "v--version\n");
+            assert_eq!(cache.of(&path, &["--version"]).unwrap(), "v--version\n");
         }
         assert_eq!(fs::read_to_string(&count).unwrap(), "once\n");
         let path = script(dir.path(), "echo v2");
         let later = SystemTime::now() + Duration::from_secs(5);
         File::options().append(true).open(&path).unwrap().set_modified(later).unwrap();
-        assert_eq!(cache.of(&path, "--version").unwrap(), "v2\n");
+        assert_eq!(cache.of(&path, &["--version"]).unwrap(), "v2\n");
     }
 
     #[test]
     fn a_program_that_fails_or_is_missing_is_told_with_its_words() {
         let dir = tempfile::tempdir().unwrap();
         let path = script(dir.path(), "echo no such option >&2; exit 3");
-        let error = VersionText::default().of(&path, "--version").unwrap_err();
+        let error = VersionText::default().of(&path, &["--version"]).unwrap_err();
         assert_eq!(error, "`--version` failed (exit status: 3): no such option");
-        let error = VersionText::default().of(&dir.path().join("none"), "-v").unwrap_err();
+        let error = VersionText::default().of(&dir.path().join("none"), &["-v"]).unwrap_err();
         assert!(error.contains("No such file"), "{error}");
     }
 

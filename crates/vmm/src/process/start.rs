@@ -6,12 +6,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{LaunchError, MachineHandle, MachineSpec};
+use model::{DeviceAccess, LaunchError, MachineHandle, MachineSpec};
 use uuid::Uuid;
 
 use super::ProcessLauncher;
 use super::affinity;
 use super::control::{Control, ControlError};
+use super::device_files::{self, DeviceFile};
 use super::files::expect_reachable;
 use super::log::printable;
 use super::order::Order;
@@ -20,15 +21,16 @@ use super::run_dir::forget;
 use super::screen;
 use super::vmm::{MachinePaths, Vmm};
 use super::watch::Watch;
+use crate::bars;
 
 /// Memory that VFIO pins besides the guest's: the VMM's own, and mapped device memory.
-const MEMLOCK_MARGIN: u64 = 1 << 30;
-const MEMLOCK_FUNCTION: u64 = 64 << 20;
+pub(super) const MEMLOCK_MARGIN: u64 = 1 << 30;
+pub(super) const MEMLOCK_FUNCTION: u64 = 64 << 20;
 
 /// How long a machine may take to start: for the VMM itself, and for each function. Opening a function can reset it,
 /// and the functions are mapped one after another. An emulated host is slow.
-const START: Duration = Duration::from_secs(60);
-const START_FUNCTION: Duration = Duration::from_secs(30);
+pub(super) const START: Duration = Duration::from_secs(60);
+pub(super) const START_FUNCTION: Duration = Duration::from_secs(30);
 /// For each GiB that is pinned, or allocated in huge pages: the kernel clears it, 0.25 s with small pages.
 const START_GIB: Duration = Duration::from_secs(1);
 
@@ -80,23 +82,34 @@ impl<V: Vmm> ProcessLauncher<V> {
         for file in base.into_iter().chain(boot).chain([&paths.console]) {
             expect_reachable(file, spec.uid)?;
         }
+        let bars = bars::memory(&paths.root, spec.slots.iter());
         Ok(Order {
             id: spec.id,
             root: paths.root,
             run_dir: self.config.run_dir.clone(),
             uid: spec.uid,
             groups: command.groups,
-            memlock: memlock(spec.memory, functions(spec)),
+            memlock: memlock(spec.memory, functions(spec), bars),
             cpus: spec.placement.as_ref().map(|placed| placed.others.clone()).unwrap_or_default(),
             program: command.program,
             control_args: command.control_args,
             console_args: command.console_args,
             agent_args: command.agent_args,
             files: command.files,
+            devices: self.devices(spec)?,
             cards: command.cards,
             helpers: command.helpers,
             args: command.args,
         })
+    }
+
+    /// The nodes that the VMM gets as descriptors.
+    fn devices(&self, spec: &MachineSpec) -> Result<Vec<DeviceFile>, LaunchError> {
+        if spec.access == DeviceAccess::Groups || spec.slots.is_empty() {
+            return Ok(Vec::new());
+        }
+        device_files::of_machine(&self.config.root, &spec.slots)
+            .map_err(|reason| LaunchError::Start { reason })
     }
 
     /// Takes the machine's lock, writes the order into its file, and starts `handover launch` with it.
@@ -204,14 +217,15 @@ pub(super) fn patience(memory: u64, functions: usize, has_huge_pages: bool) -> D
         .saturating_add(START_GIB.saturating_mul(gib))
 }
 
-fn functions(spec: &MachineSpec) -> usize {
+pub(super) fn functions(spec: &MachineSpec) -> usize {
     spec.slots.iter().map(|slot| slot.functions.len()).sum()
 }
 
-/// The limit of locked memory: VFIO pins all guest memory, accounted to the process (vfio_iommu_type1) or the user
-/// (iommufd). A machine without devices pins nothing.
-pub(super) fn memlock(memory: u64, functions: usize) -> Option<u64> {
+/// The limit of locked memory. VFIO pins all guest memory, accounted to the process (vfio_iommu_type1) or the user (iommufd),
+/// each of which is the machine's alone. iommufd also accounts the BARs, which functions map to each other. A machine without
+/// devices pins nothing.
+pub(super) fn memlock(memory: u64, functions: usize, bars: u64) -> Option<u64> {
     let functions = u64::try_from(functions).ok().filter(|functions| *functions > 0)?;
     let margin = MEMLOCK_MARGIN.saturating_add(functions.saturating_mul(MEMLOCK_FUNCTION));
-    Some(memory.saturating_add(margin))
+    Some(memory.saturating_add(bars).saturating_add(margin))
 }

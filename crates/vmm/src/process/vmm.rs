@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use model::{
-    Availability, DiskUsage, Display, Execution, GuestSlot, LaunchError, MachineOptions,
+    Availability, Choice, DiskUsage, Display, Execution, GuestSlot, LaunchError, MachineOptions,
     MachineSpec, Plug, PluggedFunction, Unplugged,
 };
 use rustix::fd::OwnedFd;
@@ -37,6 +37,24 @@ pub trait Vmm: Send + Sync {
         root: &Path,
         options: &MachineOptions,
     ) -> Result<Option<PathBuf>, LaunchError>;
+
+    /// Checks that the guest's address space has room for the machine's devices. A VMM that makes it large enough by itself
+    /// checks nothing.
+    ///
+    /// # Errors
+    /// `AddressSpace` if it has not.
+    fn check_space(&self, spec: &MachineSpec, root: &Path) -> Result<(), LaunchError> {
+        let _ = (spec, root);
+        Ok(())
+    }
+
+    /// What the VMM would choose for a machine, in words.
+    ///
+    /// # Errors
+    /// `AddressSpace` as [`check_space`](Self::check_space); `Unavailable` if the VMM cannot be used.
+    fn choices(&self, spec: &MachineSpec, root: &Path) -> Result<Vec<Choice>, LaunchError> {
+        self.check_space(spec, root).map(|()| Vec::new())
+    }
 
     /// The command that starts a machine with its guest paused.
     ///
@@ -98,6 +116,25 @@ pub trait Vmm: Send + Sync {
     ) -> Result<Option<DiskUsage>, ControlError> {
         let _ = (control, deadline);
         Ok(None)
+    }
+
+    /// Whether the VMM takes devices, and iommufd, as open descriptors when it is started: function by function at
+    /// [`device_descriptor`](super::device_descriptor), and [`IOMMU_DESCRIPTOR`](super::IOMMU_DESCRIPTOR).
+    fn takes_descriptors(&self) -> bool {
+        false
+    }
+
+    /// Whether a running VMM takes them.
+    ///
+    /// # Errors
+    /// If the VMM does not tell.
+    fn takes_descriptors_now(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<bool, ControlError> {
+        let _ = (control, deadline);
+        Ok(false)
     }
 
     /// The first port of a running machine that is free, not among `taken`, and has room for a device.

@@ -57,6 +57,8 @@ pub struct Binary {
 pub struct Finder {
     configured: Option<PathBuf>,
     text: VersionText,
+    /// The properties of its device vfio-pci.
+    vfio: VersionText,
     /// Whether it is known that QEMU has SPICE. Its absence is not kept: the module may be installed.
     has_spice: AtomicBool,
 }
@@ -64,7 +66,7 @@ pub struct Finder {
 impl Finder {
     /// A finder for the configured file, or for the one on PATH.
     pub fn new(configured: Option<PathBuf>) -> Self {
-        Self { configured, text: VersionText::default(), has_spice: AtomicBool::new(false) }
+        Self { configured, ..Self::default() }
     }
 
     /// The path of QEMU. The version is not read: that would delay the start of a machine.
@@ -117,10 +119,18 @@ impl Finder {
         })
     }
 
+    /// Whether QEMU takes devices as descriptors (since 9.0, if it was built with iommufd).
+    pub fn takes_descriptors(&self) -> bool {
+        let listed = |path: PathBuf| self.vfio.of(&path, &["-device", "vfio-pci,help"]).ok();
+        let listed = self.path().ok().and_then(listed).unwrap_or_default();
+        let has = |name: &str| listed.lines().any(|line| line.trim_start().starts_with(name));
+        has("fd=") && has("iommufd=")
+    }
+
     /// The QEMU to use, or an error with a remedy.
     pub fn find(&self) -> Result<Binary, String> {
         let path = self.path()?;
-        let text = self.text.of(&path, "-version").map_err(|reason| broken(&path, &reason))?;
+        let text = self.text.of(&path, &["-version"]).map_err(|reason| broken(&path, &reason))?;
         let version = parse_version(&text)
             .ok_or_else(|| broken(&path, "`-version` does not print a version of QEMU"))?;
         expect_usable(&version)?;
@@ -192,6 +202,22 @@ mod tests {
         let missing = said("There is no option group");
         let Err(LaunchError::Unavailable { remedy, .. }) = missing else { panic!("{missing:?}") };
         assert!(remedy.contains("qemu-system-modules-spice"), "{remedy}");
+    }
+
+    #[test]
+    fn descriptors_are_taken_if_the_device_has_both_properties() {
+        let dir = tempfile::tempdir().unwrap();
+        for (number, properties, takes) in [
+            (0, "  display=<OnOffAuto>\n  host=<str>", false),
+            (1, "  x-fd=<str>\n  iommufd=<link<iommufd>>", false),
+            (2, "  fd=<str>\n  host=<str>\n  iommufd=<link<iommufd>>", true),
+        ] {
+            let path = dir.path().join(format!("qemu{number}"));
+            std::fs::write(&path, format!("#!/bin/sh\nprintf '{properties}\n'\n")).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .unwrap();
+            assert_eq!(Finder::new(Some(path)).takes_descriptors(), takes, "{properties}");
+        }
     }
 
     #[test]

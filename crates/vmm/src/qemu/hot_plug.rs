@@ -10,13 +10,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use model::{Address, GuestSlot, GuestSource, LaunchError, Plug, PluggedFunction, Unplugged};
+use model::{
+    Address, DeviceAccess, GuestFunction, GuestSlot, GuestSource, LaunchError, Plug,
+    PluggedFunction, Unplugged,
+};
+use rustix::fd::OwnedFd;
 use serde_json::{Value, json};
 
-use super::argv::{function_device, port_id};
+use super::argv::{IOMMUFD, function_device, iommufd, port_id};
 use super::mmio_window::Room;
 use super::qmp::Monitor;
-use crate::process::{Control, ControlError, MachinePaths, printable};
+use crate::process::{
+    Control, ControlError, DeviceFile, MachinePaths, iommu, open_device, own_node, printable,
+    without,
+};
 
 /// Where QEMU has all devices with an id.
 const DEVICES: &str = "/machine/peripheral";
@@ -43,10 +50,88 @@ pub fn plug(
 ) -> Result<(), ControlError> {
     let mut functions: Vec<_> = plug.slot.functions.iter().collect();
     functions.sort_by_key(|function| std::cmp::Reverse(function.function));
+    let has_descriptors = plug.access == DeviceAccess::Descriptors;
+    if has_descriptors {
+        expect_iommufd(&paths.root, monitor, deadline)?;
+    }
     for function in functions {
-        let device = function_device(&plug.slot, function, &plug.roms, &paths.root, &paths.roms)
-            .map_err(|error| ControlError::Refused("device_add".into(), error.to_string()))?;
-        monitor.execute("device_add", device, deadline)?;
+        let fd = has_descriptors.then_some(DEVICE_NAME);
+        let device =
+            function_device(&plug.slot, function, fd, &plug.roms, &paths.root, &paths.roms)
+                .map_err(|error| ControlError::Refused("device_add".into(), error.to_string()))?;
+        if has_descriptors {
+            pass_device(&paths.root, function, monitor, deadline)?;
+        }
+        let added = monitor.execute("device_add", device, deadline);
+        if has_descriptors && added.is_err() {
+            forget_descriptors(monitor, deadline)?;
+        }
+        added?;
+    }
+    Ok(())
+}
+
+/// The names of descriptors that are on their way to a device or an object.
+const DEVICE_NAME: &str = "handover-device";
+const IOMMU_NAME: &str = "handover-iommu";
+
+/// Whether QEMU takes devices as descriptors.
+pub fn takes_descriptors(monitor: &mut Monitor, deadline: Instant) -> Result<bool, ControlError> {
+    let of = json!({"typename": "vfio-pci"});
+    let listed = monitor.execute("device-list-properties", of, deadline)?;
+    let names = || listed.as_array().into_iter().flatten().filter_map(|one| one.get("name"));
+    Ok(["fd", "iommufd"].iter().all(|name| names().any(|one| one == name)))
+}
+
+/// Makes iommufd's object, if the machine has none: it was started without a device.
+fn expect_iommufd(
+    root: &Path,
+    monitor: &mut Monitor,
+    deadline: Instant,
+) -> Result<(), ControlError> {
+    let objects = monitor.execute("qom-list", json!({"path": "/objects"}), deadline)?;
+    let mut names = objects.as_array().into_iter().flatten().filter_map(|one| one.get("name"));
+    if names.any(|name| name == IOMMUFD) {
+        return Ok(());
+    }
+    let file = iommu(root).ok_or_else(|| gone("/dev/iommu does not exist".into()))?;
+    monitor.pass(&opened(&file)?, IOMMU_NAME, deadline)?;
+    let added = monitor.execute("object-add", iommufd(IOMMU_NAME), deadline);
+    if added.is_err() {
+        forget_descriptors(monitor, deadline)?;
+    }
+    added.map(drop)
+}
+
+/// Passes a device's descriptor.
+fn pass_device(
+    root: &Path,
+    function: &GuestFunction,
+    monitor: &mut Monitor,
+    deadline: Instant,
+) -> Result<(), ControlError> {
+    let file = own_node(root, function.source, 0);
+    let file = file.ok_or_else(|| gone(without(function.source)))?;
+    monitor.pass(&opened(&file)?, DEVICE_NAME, deadline)
+}
+
+fn opened(file: &DeviceFile) -> Result<OwnedFd, ControlError> {
+    open_device(file).map_err(|error| gone(format!("cannot open {}: {error}", file.path.display())))
+}
+
+fn gone(reason: String) -> ControlError {
+    ControlError::Refused("device_add".into(), reason)
+}
+
+/// Lets QEMU close descriptors that it got and has not used: while one is open, the kernel does not unbind the device. An earlier
+/// daemon can have passed one, and died before it asked for the device.
+fn forget_descriptors(monitor: &mut Monitor, deadline: Instant) -> Result<(), ControlError> {
+    for name in [DEVICE_NAME, IOMMU_NAME] {
+        match monitor.execute("closefd", json!({"fdname": name}), deadline) {
+            // There is none.
+            Ok(_) | Err(ControlError::Refused(..)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -61,6 +146,9 @@ pub fn unplug(
     let mut request = Request::default();
     loop {
         let mut monitor = Monitor::begin(control.connect(last)?, last)?;
+        if request.last.is_none() {
+            forget_descriptors(&mut monitor, last)?;
+        }
         let until = (Instant::now() + SLICE).min(deadline);
         loop {
             let there = present(slot, &mut monitor, last)?;

@@ -4,16 +4,16 @@
 use std::fs;
 use std::path::Path;
 
-use model::{Address, GuestSlot, MachineSpec};
+use model::shown::bytes;
+use model::{GuestSlot, LaunchError, MachineSpec};
+
+use crate::bars::{self, Bar, IO, MEMORY, PREFETCHABLE, WIDE};
 
 /// QEMU's default for a q35 machine (`Q35_PCI_HOST_HOLE64_SIZE_DEFAULT` in hw/pci-host/q35.c).
 const DEFAULT: u64 = 32 << 30;
 
-/// `IORESOURCE_IO`, `IORESOURCE_MEM`, `IORESOURCE_PREFETCH` and `IORESOURCE_MEM_64` (include/linux/ioport.h).
-const IO: u64 = 0x100;
-const MEMORY: u64 = 0x200;
-const PREFETCHABLE: u64 = 0x2000;
-const WIDE: u64 = 0x10_0000;
+/// What is below the guest's memory above 4 GiB.
+const BELOW: u64 = 4 << 30;
 
 /// The smallest windows of a port for devices that may come. Without a size of their own, the firmware gives it as much.
 const LEAST_PREFETCHABLE: u64 = 32 << 20;
@@ -40,7 +40,7 @@ impl Room {
     /// What a slot needs: each BAR is aligned to its own size, and the window to its largest BAR. What cannot be read is not
     /// counted: QEMU will report the error. Mediated devices do not tell.
     pub fn of(root: &Path, slot: &GuestSlot) -> Self {
-        let bars: Vec<Bar> = slot.addresses().flat_map(|address| bars(root, address)).collect();
+        let bars: Vec<Bar> = slot.addresses().flat_map(|address| bars::of(root, address)).collect();
         let sum = |wide: bool| {
             let sizes = bars.iter().filter(|bar| bar.flags & MEMORY != 0);
             let sizes = sizes
@@ -78,15 +78,19 @@ pub struct AddressSpace {
     pub io: u32,
     /// The most physical address bits that the guest's processor may have, if the host's are too many.
     pub most_bits: Option<u32>,
+    /// The address bits of the guest's processor.
+    pub bits: u32,
+    /// What the devices of the start need, each port's in a power of two.
+    pub own: u64,
+    /// The same with the spare ports.
+    pub needed: u64,
+    /// The most that the processor's addresses have room for.
+    pub most: u64,
 }
 
 /// The address space that a machine needs.
 pub fn plan(root: &Path, spec: &MachineSpec, is_emulated: bool) -> AddressSpace {
-    let functions = spec.slots.iter().flat_map(|slot| &slot.functions);
-    let addresses = functions.filter_map(|function| function.source.function());
-    let bars = addresses.flat_map(|address| bars(root, address));
-    let wide = bars.filter(|bar| bar.flags & (MEMORY | WIDE) == MEMORY | WIDE);
-    let own: u64 = wide.map(|bar| bar.size).fold(0, u64::saturating_add);
+    let own = spec.slots.iter().map(|slot| wide(root, slot)).fold(0, u64::saturating_add);
     let least = Room { prefetchable: LEAST_PREFETCHABLE, memory: LEAST_MEMORY, io: false };
     let devices = spec.spare.devices.iter();
     let spare = devices.map(|slot| Room::of(root, slot)).fold(least, Room::or);
@@ -95,20 +99,47 @@ pub fn plan(root: &Path, spec: &MachineSpec, is_emulated: bool) -> AddressSpace 
     let host_bits = if is_emulated { EMULATED_BITS } else { address_bits(&processor) };
     let bits = most_bits.unwrap_or(host_bits);
     // QEMU refuses a window that ends above the processor's addresses (pc_max_used_gpa in hw/i386/pc.c).
-    let most = 1u64.checked_shl(bits.saturating_sub(1)).unwrap_or(u64::MAX);
+    let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
+    let most = (end / 2).min(end.saturating_sub(spec.memory.saturating_add(BELOW)));
+    let needed =
+        |sized: u32| own.saturating_add(spare.prefetchable.saturating_mul(u64::from(sized)));
     let window = |sized: u32| {
-        let total = own.saturating_add(spare.prefetchable.saturating_mul(u64::from(sized)));
-        // Each BAR is aligned to its own size, so twice the sum is enough in any order.
-        let twice = total.saturating_mul(2).checked_next_power_of_two().unwrap_or(u64::MAX);
+        // Each port's window is aligned to its own size, so twice the sum is enough in any order.
+        let twice = needed(sized).saturating_mul(2).checked_next_power_of_two().unwrap_or(u64::MAX);
         if twice > DEFAULT { twice } else { 0 }
     };
     let sized = (0..=spec.spare.count).rev().find(|sized| window(*sized) <= most).unwrap_or(0);
     let io = if spare.io { spec.spare.count.min(MOST_IO) } else { 0 };
-    let window = Some(window(sized)).filter(|size| *size > 0);
-    AddressSpace { window, spare, sized, io, most_bits }
+    let (window, needed) = (window(sized), needed(sized));
+    // The firmware may find an order that wastes nothing.
+    let window = Some(if window > most { needed } else { window }).filter(|size| *size > 0);
+    AddressSpace { window, spare, sized, io, most_bits, bits, own, needed, most }
+}
+
+/// What the 64-bit BARs of a slot need, in bytes: its port's window is a power of two.
+fn wide(root: &Path, slot: &GuestSlot) -> u64 {
+    let bars = slot.addresses().flat_map(|address| bars::of(root, address));
+    let wide = bars.filter(|bar| bar.flags & (MEMORY | WIDE) == MEMORY | WIDE);
+    let total = wide.map(|bar| bar.size).fold(0, u64::saturating_add);
+    if total == 0 { 0 } else { total.checked_next_power_of_two().unwrap_or(u64::MAX) }
 }
 
 impl AddressSpace {
+    /// Refuses devices that the processor's addresses have no room for: QEMU would not start, or the guest would not see them.
+    pub fn expect_fit(&self) -> Result<(), LaunchError> {
+        if self.own <= self.most {
+            return Ok(());
+        }
+        Err(LaunchError::AddressSpace {
+            reason: format!(
+                "the devices need {} of 64-bit address space, and beside the memory the processor's {} address bits leave {}",
+                bytes(self.own),
+                self.bits,
+                bytes(self.most)
+            ),
+        })
+    }
+
     /// What the port with this number among those that are spare has room for.
     pub fn spare_port(&self, number: u32) -> Room {
         let io = number < self.io;
@@ -135,37 +166,10 @@ fn address_bits(cpuinfo: &str) -> u32 {
     bits.and_then(|bits| bits.parse().ok()).unwrap_or(EMULATED_BITS)
 }
 
-/// A BAR of a function.
-struct Bar {
-    /// Its size, rounded up to a power of two.
-    size: u64,
-    flags: u64,
-}
-
-/// The BARs of a function.
-fn bars(root: &Path, address: Address) -> Vec<Bar> {
-    let file = root.join("sys/bus/pci/devices").join(address.to_string()).join("resource");
-    fs::read_to_string(file).map_or(Vec::new(), |text| parsed(&text))
-}
-
-/// The BARs in `resource`, which has a line for each region: start, end, flags (Documentation/filesystems/sysfs-pci). The
-/// first six are BARs.
-fn parsed(resource: &str) -> Vec<Bar> {
-    let regions = resource.lines().take(6).filter_map(|line| {
-        let mut fields = line.split(' ').map(|field| {
-            field.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        });
-        let (start, end, flags) = (fields.next()??, fields.next()??, fields.next()??);
-        let size = (end > start).then(|| (end - start).checked_next_power_of_two())??;
-        Some(Bar { size, flags })
-    });
-    regions.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{MachineSpec, SparePorts};
+    use model::{Address, MachineSpec, SparePorts};
     use uuid::Uuid;
 
     /// A data-centre GPU: 16 MiB, 128 GiB and 32 MiB.
@@ -187,6 +191,7 @@ mod tests {
             disk: None,
             disks: Vec::new(),
             slots: addresses.iter().map(|address| GuestSlot::place([*address])).collect(),
+            access: model::DeviceAccess::Groups,
             spare: SparePorts::default(),
             options: model::MachineOptions::default(),
         }
@@ -250,11 +255,5 @@ mod tests {
             below_hypertransport("vendor_id\t: GenuineIntel\naddress sizes\t: 40 bits\n"),
             None
         );
-    }
-
-    #[test]
-    fn malformed_lines_are_skipped() {
-        let garbage = "0x0 0xffffffffffffffff 0x14220c\ngarbage\n\n0x1 0x0 0x14220c";
-        assert!(parsed(garbage).is_empty());
     }
 }

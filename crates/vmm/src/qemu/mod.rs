@@ -4,6 +4,7 @@ mod argv;
 mod binary;
 pub mod blockstats;
 mod bring_up;
+mod choices;
 mod error_text;
 pub mod execution;
 mod firmware;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use model::{
-    Availability, DiskUsage, Display, DisplayProtocol, Execution, GuestSlot, LaunchError,
+    Availability, Choice, DiskUsage, Display, DisplayProtocol, Execution, GuestSlot, LaunchError,
     LoopbackFilter, MachineOptions, MachineSpec, Plug, PluggedFunction, Unplugged,
 };
 use rustix::fd::OwnedFd;
@@ -139,6 +140,22 @@ impl Vmm for Qemu {
         }
     }
 
+    fn check_space(&self, spec: &MachineSpec, root: &Path) -> Result<(), LaunchError> {
+        let is_emulated = Accelerator::here(root) == Accelerator::Tcg;
+        mmio_window::plan(root, spec, is_emulated).expect_fit()
+    }
+
+    fn choices(&self, spec: &MachineSpec, root: &Path) -> Result<Vec<Choice>, LaunchError> {
+        let unusable = |reason| LaunchError::Unavailable { reason, remedy: INSTALL.into() };
+        let binary = self.finder.find().map_err(unusable)?;
+        let firmware = Kind::of(spec.options.firmware);
+        let firmware = firmware.map(|kind| firmware::find(root, kind, None)).transpose()?;
+        let accelerator = Accelerator::here(root);
+        let space = mmio_window::plan(root, spec, accelerator == Accelerator::Tcg);
+        space.expect_fit()?;
+        Ok(choices::of(spec, root, &binary.version, accelerator, firmware.as_ref(), &space))
+    }
+
     fn command(&self, spec: &MachineSpec, paths: &MachinePaths) -> Result<VmmCommand, LaunchError> {
         let program = self
             .finder
@@ -213,6 +230,18 @@ impl Vmm for Qemu {
         deadline: Instant,
     ) -> Result<Option<DiskUsage>, ControlError> {
         blockstats::disk_usage(&mut monitor(control, deadline)?, deadline).map(Some)
+    }
+
+    fn takes_descriptors(&self) -> bool {
+        self.finder.takes_descriptors()
+    }
+
+    fn takes_descriptors_now(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<bool, ControlError> {
+        hot_plug::takes_descriptors(&mut monitor(control, deadline)?, deadline)
     }
 
     fn free_port(

@@ -165,6 +165,7 @@ pub fn machine(name: &str) -> MachineSpec {
         disk: None,
         disks: Vec::new(),
         slots: Vec::new(),
+        access: model::DeviceAccess::Groups,
         spare: model::SparePorts::default(),
         options: model::MachineOptions::default(),
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use model::{
-    DiskFormat, GuestSlot, LaunchError, Launcher, MachineDisk, MachineSpec, Plug, SparePorts,
-    Unplugged,
+    DeviceAccess, DiskFormat, GuestSlot, LaunchError, Launcher, MachineDisk, MachineSpec, Plug,
+    SparePorts, Unplugged,
 };
 
 use crate::bench::{Bench, machine};
@@ -36,7 +36,9 @@ fn has_spare_ports() -> Result<Completion, Failed> {
     let out = bench.qemu.unplug(spec.id, &slot, Duration::from_secs(10))?;
     assert_eq!(out, Unplugged::Out, "it is not there");
     // The limit of locked memory of this user may not be raised here.
-    let plug = Plug { id: spec.id, slot, roms: Vec::new(), memory: 0, functions: 0 };
+    let access = DeviceAccess::Groups;
+    let others = Vec::new();
+    let plug = Plug { id: spec.id, slot, roms: Vec::new(), memory: 0, others, access };
     let refused = bench.qemu.plug(&plug);
     let Err(LaunchError::Plug { reason }) = refused else {
         return Err(format!("{refused:?}").into());

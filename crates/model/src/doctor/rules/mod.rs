@@ -48,6 +48,7 @@ const EVERY: &[Check] = &[
     check("noiommu", "vfio's noiommu mode, which protects nothing", vfio::noiommu),
     check("vfio-modules", "whether vfio-pci and an IOMMU backend are available", vfio::modules),
     check("vfio-forbidden", "lines that blacklist or replace vfio's modules", vfio::forbidden),
+    check("vfio-access", "whether machines get devices as descriptors or by groups", vfio::access),
     check("vfio-nodes", "who may open `/dev/vfio`", nodes::vfio),
     check("hugepages", "huge pages for machines' memory", memory::huge_pages),
     check("memlock", "how much memory a process may lock", memory::locked),

@@ -32,7 +32,7 @@ impl Host {
         let mut inventory = Inventory::default();
         inventory.functions.insert(address, gpu);
         inventory.groups.insert(1, group);
-        inventory.vfio.iommu = true;
+        (inventory.vfio.iommu, inventory.vfio.iommufd) = (true, true);
         let mut host = Self { inventory, platform: platform() };
         host.loaded("vfio_pci");
         host.loaded("vfio_iommu_type1");
@@ -120,6 +120,7 @@ fn platform() -> Platform {
         interrupt_remapping: Some(true),
         unsafe_interrupts: Some(false),
         iommufd_unsafe_interrupts: Some(false),
+        device_nodes: Some(true),
         boot_loader: BootLoader::GrubDebian,
         initramfs: InitramfsTool::InitramfsTools,
         huge_pages: vec![HugePages { size: 2 << 20, total: 1024, free: 1024 }],
@@ -194,6 +195,12 @@ const CASES: &[Case] = &[
         let line = "/etc/modprobe.d/no.conf:1: blacklist vfio-pci".to_owned();
         let module = Module { available: true, blacklisted: vec![line], ..Default::default() };
         host.platform.modules.insert("vfio_pci".into(), module);
+    }),
+    ("vfio-access", Severity::Note, |host| host.inventory.vfio.iommufd = false),
+    ("vfio-access", Severity::Note, |host| host.platform.device_nodes = Some(false)),
+    ("vfio-access", Severity::Note, |host| {
+        let qemu = host.platform.tools.get_mut("qemu-system-x86_64").unwrap();
+        qemu.version = Some("8.2.1".into());
     }),
     ("vfio-nodes", Severity::Warning, |host| {
         host.platform.nodes.get_mut("/dev/vfio/1").unwrap().mode = 0o666;

@@ -1,8 +1,8 @@
 //! VFIO's modules.
 
 use super::super::remedy::{Package, install, unblacklist, without_module_option};
-use super::super::{Finding, Module, Patient, Platform, Remedy};
-use super::{good, impossible, note};
+use super::super::{Finding, Module, Patient, Platform, Remedy, version};
+use super::{good, impossible, note, tools};
 
 /// The modules that a hand-over needs (of the two IOMMU backends, one).
 const NEEDED: [&str; 4] = ["vfio", "vfio_pci", "vfio_iommu_type1", "iommufd"];
@@ -67,6 +67,43 @@ fn forbidden_module(platform: &Platform, name: &str, module: &Module) -> Finding
     }
     impossible(read, format!("{name} cannot be loaded, or another command runs instead"))
         .with_remedy(remedy)
+}
+
+/// The first QEMU that takes devices as descriptors.
+const QEMU: (u32, u32) = (9, 0);
+
+/// How machines get their devices on this host.
+pub fn access(patient: Patient<'_>) -> Vec<Finding> {
+    let Patient { inventory, platform, .. } = patient;
+    let nodes = platform.device_nodes;
+    if nodes.is_none() && !inventory.vfio.vfio_pci {
+        return Vec::new();
+    }
+    let mut lacks = Vec::new();
+    if !inventory.vfio.iommufd {
+        lacks.push("this kernel has no iommufd (CONFIG_IOMMUFD)".to_owned());
+    }
+    if nodes == Some(false) {
+        lacks.push("this kernel has no nodes of devices (CONFIG_VFIO_DEVICE_CDEV)".to_owned());
+    }
+    let qemu = tools::qemu_version(platform);
+    if let Some(old) = qemu.filter(|text| version(text).is_some_and(|found| found < QEMU)) {
+        lacks.push(format!("QEMU {old} is older than {}.{}", QEMU.0, QEMU.1));
+    }
+    if !lacks.is_empty() {
+        let meaning = "machines open the nodes of their IOMMU groups, which their users may then open; with a kernel and a \
+                       QEMU that have this, they would get open descriptors, and their users could open no device node";
+        return vec![note(lacks.join("; "), meaning)];
+    }
+    let read = match nodes {
+        Some(_) => "this kernel has iommufd and nodes of devices",
+        None => {
+            "this kernel has iommufd; vfio, which is not loaded yet, tells whether devices have nodes"
+        }
+    };
+    let meaning =
+        "machines get their devices as open descriptors, and their users can open no device node";
+    vec![good(read, meaning)]
 }
 
 pub fn noiommu(patient: Patient<'_>) -> Vec<Finding> {

@@ -2,7 +2,7 @@
 
 use model::{Cpu, GuestOs, MachineSpec};
 
-use super::Line;
+use super::{Line, memory};
 use crate::qemu::binary::Accelerator;
 
 /// What Windows uses of Hyper-V's interfaces when it finds them
@@ -40,13 +40,24 @@ pub fn processors(
     }
     line.option("-cpu", model);
     let smp = match topology {
-        None => spec.vcpus.to_string(),
+        None => by_cells(spec),
         Some(topology) => format!(
             "{},sockets={},cores={},threads={}",
             spec.vcpus, topology.sockets, topology.cores, topology.threads
         ),
     };
     line.option("-smp", smp);
+}
+
+/// A socket for each NUMA node of the guest, if they are equal: Linux complains of processors of one socket on several nodes.
+fn by_cells(spec: &MachineSpec) -> String {
+    let cells = memory::cells(spec);
+    match cells.first() {
+        Some(first) if first.vcpus > 0 && cells.iter().all(|cell| cell.vcpus == first.vcpus) => {
+            format!("{},sockets={},cores={},threads=1", spec.vcpus, cells.len(), first.vcpus)
+        }
+        _ => spec.vcpus.to_string(),
+    }
 }
 
 /// The clocks of Windows: local time, and no timers that cost processor time while it is idle.

@@ -9,16 +9,18 @@ mod disks;
 mod display;
 mod memory;
 mod network;
+mod roots;
 mod tpm;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{Firmware, GuestFunction, GuestSlot, GuestSource, MachineSpec, Rom};
+use model::{DeviceAccess, Firmware, GuestFunction, GuestSlot, GuestSource, MachineSpec, Rom};
 use serde_json::{Value, json};
 
 use super::binary::Accelerator;
 use super::mmio_window::{AddressSpace, Room};
-use crate::process::FD;
+use crate::process::{FD, IOMMU_DESCRIPTOR, device_descriptor};
 
 pub use agent::socket as agent_socket;
 pub use disks::disk_files;
@@ -80,6 +82,7 @@ pub fn arguments(
     line.option("-serial", format!("chardev:{CONSOLE}"));
     kernel(&mut line, spec)?;
     let mut ports = Ports::default();
+    roots::roots(&mut ports, spec);
     if spec.kernel.is_none() && !(spec.disk.is_none() && spec.disks.is_empty()) {
         // The firmware boots only the machine's own disks, never from a passed-through network card or drive.
         line.option("-boot", "strict=on");
@@ -104,18 +107,7 @@ pub fn arguments(
     }
     // The last ports: their number changes nothing before them.
     device_ports(&mut ports, spec, environment);
-    for slot in &spec.slots {
-        for function in &slot.functions {
-            let device = function_device(
-                slot,
-                function,
-                &spec.options.roms,
-                environment.root,
-                &environment.roms,
-            )?;
-            ports.device(device);
-        }
-    }
+    functions(&mut line, &mut ports, spec, environment)?;
     ports.finish(&mut line);
     Ok(line.0)
 }
@@ -314,10 +306,47 @@ fn device_ports(ports: &mut Ports, spec: &MachineSpec, environment: &Environment
     }
 }
 
-/// One function of an assembly, which is together in one slot behind a port.
+/// The functions of all devices.
+fn functions(
+    line: &mut Line,
+    ports: &mut Ports,
+    spec: &MachineSpec,
+    environment: &Environment<'_>,
+) -> Result<(), NotUtf8> {
+    let has_descriptors = spec.access == DeviceAccess::Descriptors && !spec.slots.is_empty();
+    if has_descriptors {
+        line.option("-object", iommufd(&IOMMU_DESCRIPTOR.to_string()));
+    }
+    let all = spec.slots.iter().flat_map(|slot| slot.functions.iter().map(move |one| (slot, one)));
+    for (place, (slot, function)) in all.enumerate() {
+        let fd = has_descriptors.then(|| device_descriptor(place).to_string());
+        let (roms, files) = (&spec.options.roms, &environment.roms);
+        ports.device(function_device(
+            slot,
+            function,
+            fd.as_deref(),
+            roms,
+            environment.root,
+            files,
+        )?);
+    }
+    Ok(())
+}
+
+/// The id of iommufd's object. QEMU looks it up by the end of its path, and devices have a child `iommufd`.
+pub const IOMMUFD: &str = "iommufd0";
+
+/// The object through which all devices are mapped, with the number or name of a descriptor.
+pub fn iommufd(fd: &str) -> Value {
+    json!({"qom-type": "iommufd", "id": IOMMUFD, "fd": fd})
+}
+
+/// One function of an assembly, which is together in one slot behind a port. `fd` is the number or name of its descriptor, if
+/// QEMU does not open it itself.
 pub fn function_device(
     slot: &GuestSlot,
     function: &GuestFunction,
+    fd: Option<&str>,
     roms: &[Rom],
     root: &Path,
     rom_files: &Path,
@@ -331,7 +360,17 @@ pub fn function_device(
     if function.function == 0 && slot.functions.len() > 1 {
         insert(&mut device, "multifunction", json!(true));
     }
+    if let Some(fd) = fd {
+        insert(&mut device, "iommufd", json!(IOMMUFD));
+        insert(&mut device, "fd", json!(fd));
+    }
     match function.source {
+        // Beside a descriptor, the path is only for messages, and to tell what the device is (`vfio_device_get_name` and
+        // `vfio_device_is_mdev` in hw/vfio/device.c).
+        GuestSource::Function(address) if fd.is_some() => {
+            let path = root.join("sys/bus/pci/devices").join(address.to_string());
+            insert(&mut device, "sysfsdev", json!(text(&path)?));
+        }
         // QEMU 7.2 does not accept a domain of more than four digits here; it accepts any path.
         GuestSource::Function(address) if address.domain() > 0xffff => {
             let path = root.join("sys/bus/pci/devices").join(address.to_string());
@@ -360,9 +399,12 @@ fn insert(device: &mut Value, key: &str, value: Value) {
     }
 }
 
-/// The root ports and the devices behind them. Eight ports share one slot of the root complex, which has 30 free slots.
+/// The root ports and the devices behind them. Eight ports share one slot of a root complex; the first one has 30 free slots.
 #[derive(Default)]
 struct Ports {
+    /// The root complexes besides the first, and the bus of each port that is behind one.
+    roots: Vec<Value>,
+    behind: BTreeMap<String, String>,
     /// The ports, with what is particular to each.
     ports: Vec<(String, Value)>,
     devices: Vec<Value>,
@@ -398,20 +440,32 @@ impl Ports {
         self.devices.push(device);
     }
 
-    /// Adds everything to the command line, the ports first.
+    /// The bus that a port is on.
+    fn bus_of(&self, port: &str) -> &str {
+        self.behind.get(port).map_or(FIRST_ROOT, String::as_str)
+    }
+
+    /// Adds everything to the command line: root complexes, ports, devices.
     fn finish(self, line: &mut Line) {
-        let count = self.ports.len();
-        for (number, (name, more)) in self.ports.into_iter().enumerate() {
-            let (slot, function) = (1 + number / 8, number % 8);
+        for root in &self.roots {
+            line.option("-device", root);
+        }
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (number, (name, more)) in self.ports.iter().enumerate() {
+            let bus = self.bus_of(name);
+            let place = counts.entry(bus).or_default();
+            let (slot, function) = (usize::from(bus == FIRST_ROOT) + *place / 8, *place % 8);
+            *place += 1;
             let mut port = json!({
                 "driver": "pcie-root-port",
                 "id": name,
-                "bus": "pcie.0",
+                "bus": bus,
                 "addr": format!("{slot:x}.{function:x}"),
                 "chassis": number + 1,
                 "port": number,
             });
-            if function == 0 && number + 1 < count {
+            let mut later = self.ports.iter().skip(number + 1);
+            if function == 0 && later.any(|(other, _)| self.bus_of(other) == bus) {
                 insert(&mut port, "multifunction", json!(true));
             }
             for (key, value) in more.as_object().into_iter().flatten() {
@@ -424,6 +478,9 @@ impl Ports {
         }
     }
 }
+
+/// The bus of the first root complex.
+const FIRST_ROOT: &str = "pcie.0";
 
 /// Doubles commas: QEMU's way of quoting them in options.
 fn doubled(value: &str) -> String {

@@ -21,6 +21,7 @@ fn machine() -> MachineSpec {
         disk: None,
         disks: Vec::new(),
         slots: Vec::new(),
+        access: DeviceAccess::Groups,
         spare: model::SparePorts::default(),
         options: MachineOptions::default(),
     }
@@ -68,6 +69,18 @@ fn shown(spec: &MachineSpec, environment: &Environment<'_>) -> String {
         text += &argument;
     }
     text
+}
+
+/// The card and the NIC by descriptors: no `host=`, and no node that QEMU opens.
+#[test]
+fn devices_by_descriptors() {
+    let slots = vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["10000:e1:00.0"]).at(1)];
+    let access = DeviceAccess::Descriptors;
+    let text = shown(&MachineSpec { slots, access, kernel: kernel(), ..machine() }, &environment());
+    assert!(!text.contains("\"host\""), "{text}");
+    insta::assert_snapshot!("devices_by_descriptors", text);
+    let none = shown(&MachineSpec { access, kernel: kernel(), ..machine() }, &environment());
+    assert!(!none.contains("iommufd"), "{none}");
 }
 
 #[test]
@@ -152,6 +165,33 @@ fn memory_in_huge_pages_of_a_node() {
     insta::assert_snapshot!(format!("{}{}", of(2 << 20, None), of(1 << 30, Some(1))));
 }
 
+/// Two devices below one host bridge of node 1, one below one of node 0, and one that the host has on no node.
+#[test]
+fn devices_of_two_nodes() {
+    let cell = |node, vcpus| model::Cell { node, vcpus, memory: 512 << 20 };
+    let root = |cell, ports: &[u32]| model::GuestRoot { cell, ports: ports.to_vec() };
+    let placement = Some(model::Placement {
+        node: 0,
+        is_bound: true,
+        cpus: vec![1, 3],
+        held: [1, 3].into(),
+        others: vec![0, 2],
+        cells: vec![cell(0, 1), cell(1, 1)],
+        roots: vec![root(0, &[2]), root(1, &[0, 1])],
+    });
+    let slots = (1..=4).map(|bus| slot(&[&format!("0000:{bus:02x}:00.0")]).at(bus - 1)).collect();
+    let spare = model::SparePorts { count: 1, devices: Vec::new() };
+    let spec = MachineSpec { placement, slots, spare, kernel: kernel(), ..machine() };
+    insta::assert_snapshot!("devices_of_two_nodes", shown(&spec, &environment()));
+    let huge_pages = Some(model::HugeMemory { page: 2 << 20, node: None });
+    let huge = shown(&MachineSpec { huge_pages, ..spec }, &environment());
+    let lines = huge.lines().filter(|line| line.contains("ram") || line.starts_with("-smp"));
+    insta::assert_snapshot!(
+        "devices_of_two_nodes_in_huge_pages",
+        lines.collect::<Vec<_>>().join("\n")
+    );
+}
+
 #[test]
 fn memory_on_the_node_of_a_placement() {
     let of = |is_bound| {
@@ -161,6 +201,8 @@ fn memory_on_the_node_of_a_placement() {
             cpus: vec![4, 12],
             held: [4, 12].into(),
             others: vec![5, 13],
+            cells: Vec::new(),
+            roots: Vec::new(),
         });
         let text = shown(&MachineSpec { placement, ..machine() }, &environment());
         let own = ["-machine", "-m ", "-object {\"host"];

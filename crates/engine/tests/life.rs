@@ -12,6 +12,23 @@ use model::{ClaimState, Code, Role};
 use support::{AMD, GPU, GPU_AUDIO, NIC, NVME, Rig, wish};
 
 #[test]
+fn a_guest_that_was_ended_by_force_is_told() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let id = engine.instances().create(wish("vm", &[])).unwrap().id;
+    let (_, notes) = engine.instances().stop_within("vm", None).unwrap();
+    assert_eq!(notes, Vec::<String>::new());
+    for (grace, is_told) in [(Duration::from_secs(7), true), (Duration::ZERO, false)] {
+        engine.instances().start("vm").unwrap();
+        rig.launcher.set_stubborn(id, true);
+        let (stopped, notes) = engine.instances().stop_within("vm", Some(grace)).unwrap();
+        assert_eq!(stopped.state, InstanceState::Stopped);
+        assert_eq!(notes.len(), usize::from(is_told), "{notes:?}");
+        assert!(notes.iter().all(|note| note.contains("within 7 s")), "{notes:?}");
+    }
+}
+
+#[test]
 fn create_takes_devices_and_delete_restores_them() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();

@@ -435,7 +435,7 @@ mod tests {
         let required = |devices: &[Option<u32>]| {
             choose(PlacementUse::Required, 2, devices, &[], &host(4)).unwrap_err().message
         };
-        assert!(required(&[Some(0)]).contains("8GB of memory that is free"));
+        assert!(required(&[Some(0)]).contains("8 GB of memory that is free"));
         assert!(required(&[Some(0), Some(1)]).contains("several NUMA nodes (0 and 1)"));
         assert!(required(&[None]).contains("does not tell on which NUMA node"));
         assert!(required(&[Some(7)]).contains("NUMA node 7, which has no processors"));
@@ -499,7 +499,7 @@ mod tests {
     #[test]
     fn each_of_several_nodes_must_have_what_is_required() {
         let error = spread(4, 32 * GIB, PlacementUse::Required).unwrap_err();
-        assert!(error.message.contains("NUMA node 0 has 8GB"), "{error:?}");
+        assert!(error.message.contains("NUMA node 0 has 8 GB"), "{error:?}");
         let error = spread(14, 8 * GIB, PlacementUse::Required).unwrap_err();
         assert!(error.message.contains("7 processors of its own on NUMA node 0"), "{error:?}");
         let loose = spread(14, 8 * GIB, PlacementUse::Auto).unwrap().unwrap();

@@ -215,9 +215,35 @@ mod tests {
     fn two_large_gpus_need_a_larger_window_and_small_devices_none() {
         let (root, addresses) = host(&[LARGE, LARGE, SMALL]);
         let window = |addresses: &[Address]| plan(root.path(), &spec(addresses), false).window;
+        assert_eq!(window(&addresses[..2]), Some(1 << 39), "half of what 40 bits reach");
+        fs::create_dir(root.path().join("proc")).unwrap();
+        let text = "address sizes\t: 46 bits physical, 48 bits virtual\n";
+        fs::write(root.path().join("proc/cpuinfo"), text).unwrap();
         assert_eq!(window(&addresses[..2]), Some(1 << 40));
         assert_eq!(window(&addresses[2..]), None);
         assert_eq!(window(&[Address::new(0, 9, 0, 0).unwrap()]), None);
+    }
+
+    #[test]
+    fn devices_without_room_are_refused_with_the_figures() {
+        let (root, addresses) = host(&[LARGE, LARGE, LARGE]);
+        fs::create_dir(root.path().join("proc")).unwrap();
+        let fit = |bits: u32, memory: u64, count: usize| {
+            let text = format!("address sizes\t: {bits} bits physical, 48 bits virtual\n");
+            fs::write(root.path().join("proc/cpuinfo"), text).unwrap();
+            let spec = MachineSpec { memory, ..spec(&addresses[..count]) };
+            let space = plan(root.path(), &spec, false);
+            (space.window, space.expect_fit().map_err(|error| error.to_string()))
+        };
+        // 256 GiB each; 39 bits are 512 GiB.
+        assert_eq!(fit(39, 1 << 30, 1), (Some(256 << 30), Ok(())));
+        let (_, refused) = fit(39, 1 << 30, 2);
+        let refused = refused.unwrap_err();
+        assert!(refused.contains("need 512 GB") && refused.contains("39 address bits leave 256 GB"), "{refused}");
+        assert_eq!(fit(41, 1 << 30, 3), (Some(768 << 30), Ok(())), "clamped");
+        // The memory takes what is left of it.
+        assert!(fit(40, 800 << 30, 1).1.is_err());
+        assert_eq!(fit(46, 800 << 30, 3), (Some(2 << 40), Ok(())));
     }
 
     #[test]

@@ -64,6 +64,7 @@ fn planned(inventory: &Inventory, part: &Part, found: &[AsFound]) -> Vec<Step> {
         vf_settings: &BTreeMap::new(),
         definitions: &[],
         uid: STRANGER,
+        group_nodes: true,
         device_nodes: false,
         reset: false,
     };

@@ -39,8 +39,24 @@ fn a_guest_sees_its_devices_on_their_nodes() {
     }
     let shown = host.sh("handover instance show two");
     assert!(shown.contains("NUMA nodes 0 1"), "{shown}");
+    a_device_leaves_and_comes_back(&host);
     host.sh("handover instance rm two; handover image rm guest");
     let left = host.get("/instances");
     assert_eq!(left, Value::Array(Vec::new()));
     assert_eq!(snapshot(&host), before, "nothing is left");
+}
+
+/// Behind such a root complex, devices are plugged by PCIe's own hot-plug. The GPU gets the port of its node again.
+fn a_device_leaves_and_comes_back(host: &Host) {
+    let address = || {
+        let machine = host.get("/instances/two");
+        let mut devices = machine["attached"].as_array().unwrap().iter();
+        let gpu = devices.find(|device| device["pci_address"] == GPU);
+        gpu.map(|gpu| gpu["guest_address"].clone())
+    };
+    let before = address();
+    host.sh(&format!("handover instance detach two {GPU} --timeout 60s"));
+    assert_eq!(address(), None);
+    host.sh(&format!("handover instance attach two {GPU}"));
+    assert_eq!(address(), before);
 }

@@ -13,6 +13,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "is not viable",
         "a device of that IOMMU group is still bound to another driver; `handover show DEVICE` lists the group's members",
     ),
+    (
+        "error bind device fd",
+        "another VMM uses the device, or a device of its IOMMU group is bound to another driver; `handover show DEVICE` lists the group's members",
+    ),
     ("error binding group", "another driver or VMM uses a device of that IOMMU group"),
     (
         "failed to open /dev/vfio/",

@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(error.code, Code::DeviceNotFound);
         assert!(error.message.contains("nearest are") && error.message.contains("0000:03:00.0"));
         assert!(at("10de:").unwrap_err().remedy.contains("`handover ls 10de:`"));
-        assert!(at("3:0.0").unwrap_err().message.contains("did you mean `0000:03:00.0`?"));
+        assert!(at("3:0.0").unwrap_err().remedy.contains("did you mean `0000:03:00.0`?"));
         for absent in ["0000:99:00.0", "99:00.0", "99:0.0", "99:00"] {
             let error = at(absent).unwrap_err();
             assert_eq!(error.code, Code::DeviceNotFound, "{absent}");

@@ -485,7 +485,6 @@ fn text_read_from_the_host_is_never_a_command() {
     assert_eq!(remedy.commands, ["apt-get install -y 'linux-modules-extra-6.8.0; reboot'"]);
 }
 
-
 /// NixOS writes its files anew, Unraid has them in memory, and an image keeps its initial ramdisk.
 #[test]
 fn no_remedy_edits_what_the_system_does_not_keep() {

@@ -74,6 +74,21 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 16))]
     pub spare_ports: Option<u32>,
+    /// Whether the host's desktop and consoles end on the cards that it gets: the display manager and its sessions are stopped when
+    /// it starts, and started again when it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take_display: Option<bool>,
+    /// When other services that are stopped for `take_display` are started again: `at-end`, the default, or `after-start`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RestartUnits>))]
+    pub restart_units: Option<String>,
+    /// USB devices of the host: `VENDOR:PRODUCT` (`046d:c31c`) or `BUS.PORT` (`1.2`), found at each start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::UsbWish>>, max_items = 15))]
+    pub usb: Option<Vec<String>>,
+    /// Whether it gets all USB keyboards and mice of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<bool>,
     /// What the guest sees as the ROMs of its devices, if not the devices' own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 32))]
@@ -362,6 +377,20 @@ pub struct UpdateInstance {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Placement>))]
     pub placement: Option<String>,
+    /// Whether the host's desktop and consoles end on its cards. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub take_display: Option<bool>,
+    /// When other services that are stopped for that are started again. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RestartUnits>))]
+    pub restart_units: Option<String>,
+    /// All its USB devices of the host, in place of those that it has. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::UsbWish>>, max_items = 15))]
+    pub usb: Option<Vec<String>>,
+    /// Whether it gets all USB keyboards and mice. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<bool>,
     /// Its only network card, in place of those that it has. The instance must be stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
@@ -460,6 +489,22 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub spare_ports: Option<u32>,
+    /// Whether the host's desktop and consoles end on its cards while it runs; absent: they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub take_display: Option<bool>,
+    /// When other services that are stopped for that are started again; absent: `at-end`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::RestartUnits>))]
+    pub restart_units: Option<String>,
+    /// USB devices of the host that it gets when it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::UsbWish>))]
+    pub usb: Vec<String>,
+    /// Whether it gets all USB keyboards and mice of the host; absent: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub input: Option<bool>,
     /// The devices whose ROM is not their own for the guest, by address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::PciAddress>))]

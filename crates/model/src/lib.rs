@@ -18,6 +18,7 @@ mod duration;
 mod fingerprint;
 mod grpc;
 mod holder;
+mod host_display;
 mod host_error;
 mod host_lock;
 mod ids;
@@ -53,6 +54,7 @@ pub use clock::Moment;
 pub use duration::{format_duration, parse_duration};
 pub use fingerprint::{AsFound, Fingerprint, LinkBaseline, PowerControl};
 pub use grpc::GrpcStatus;
+pub use host_display::{FirmwareFramebuffer, HostDisplay, UserPlace, is_broker};
 pub use host_error::HostError;
 pub use host_lock::{HostLock, HostLockError, LockHolder};
 pub use ids::{Class, Id, Kind};
@@ -68,11 +70,11 @@ pub use machine::{
     BlockNumber, BlockUse, CardLink, Cpu, CpuLayout, DiskBus, DiskContent, DiskFile, DiskFormat,
     DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError,
     GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, HostBlock, HostCpu,
-    HugeMemory, HugePagesUse, HugePool, KernelBoot, Life, MOST_SPARE_PORTS, MachineDisk,
+    HugeMemory, HugePagesUse, HugePool, KernelBoot, Life, MOST_SPARE_PORTS, MOST_USB, MachineDisk,
     MachineHandle, MachineOptions, MachineRun, MachineSpec, Moving, NetworkCard, NetworkUsage,
     PasstKind, Placement, PlacementUse, Placing, Plug, PluggedFunction, Presence, Protocol,
-    Restart, RestartChange, RestartPolicy, Rom, Secret, Seed, SparePorts, Topology,
-    USUAL_SPARE_PORTS, Unplugged, Usage, VmmProcess, block_has_data, block_in_use,
+    Restart, RestartChange, RestartPolicy, RestartUnits, Rom, Seat, Secret, Seed, SparePorts, Topology,
+    USUAL_SPARE_PORTS, Unplugged, Usage, UsbDevice, UsbWish, VmmProcess, block_has_data, block_in_use,
     check_block_name, check_interface_name, check_rom, check_serial, is_serial,
 };
 pub use mark::{Mark, MarkError};

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::disks::{KnownDisks, ShownDisks};
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, cpu, disks, display, life, memory, networks, render, roms};
+use crate::{claims, cpu, disks, display, life, memory, networks, render, roms, seat};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 7] = [
@@ -161,6 +161,7 @@ pub fn update(
 ) -> Result<api::Instance, Refusal> {
     expect_objects(all)?;
     expect_supported(all)?;
+    let seat = seat::change(&wanted)?;
     let has_network = wanted.network.is_some() || wanted.networks.is_some();
     let network = networks::wish(wanted.network, wanted.networks)?;
     let devices = wanted.devices.map(|wishes| {
@@ -168,6 +169,7 @@ pub fn update(
     });
     let (topology, hide_kvm) = cpu::change(wanted.cpu.as_ref())?;
     let machine = ChangeMachine {
+        seat,
         vcpus: wanted.vcpus,
         topology,
         hide_kvm,
@@ -407,6 +409,7 @@ fn accept(
     expect_objects(all)?;
     expect_no_words("cmd", wanted.cmd.as_deref())?;
     expect_no_words("entrypoint", wanted.entrypoint.as_deref())?;
+    let seat = seat::wanted(&wanted)?;
     if wanted.env.is_some_and(|env| !env.is_empty()) {
         return Err(for_containers("env"));
     }
@@ -447,6 +450,7 @@ fn accept(
             password_hash: wanted.password_hash,
         },
         spare_ports: wanted.spare_ports,
+        seat,
         life: life::life(wanted.restart_policy.as_ref(), wanted.autostart.as_ref())?,
         tags: wanted.tags.unwrap_or_default(),
     })

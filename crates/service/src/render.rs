@@ -6,7 +6,7 @@ use engine::{
 };
 use model::{Kind, format_size};
 
-use crate::{cpu, display, life, memory};
+use crate::{cpu, display, life, memory, seat};
 
 /// The names of instance states.
 pub(crate) const STATES: [(InstanceState, &str); 8] = [
@@ -130,6 +130,10 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         placement: memory::shown_placement(instance.options.placement),
         placed: instance.options.placed.filter(|_| runs).map(memory::placed),
         spare_ports: instance.options.spare_ports,
+        take_display: instance.options.seat.take_display.then_some(true),
+        restart_units: seat::shown_units(instance.options.seat.restart_units),
+        usb: seat::shown_usb(&instance.options.seat),
+        input: instance.options.seat.input.then_some(true),
         network: api::Network::default(),
         networks: Vec::new(),
         roms: instance.options.roms.iter().map(|rom| rom.device.to_string()).collect(),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::disks::shown_block;
 use crate::instances::{device, vgpu};
-use crate::{cpu, display, instances, life, networks, roms};
+use crate::{cpu, display, instances, life, networks, roms, seat};
 
 /// The request that makes an instance like this one.
 ///
@@ -53,6 +53,10 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         hugepages: Some(options.huge_pages.as_str().to_owned()),
         placement: Some(options.placement.as_str().to_owned()),
         spare_ports: options.spare_ports,
+        take_display: options.seat.take_display.then_some(true),
+        restart_units: seat::shown_units(options.seat.restart_units),
+        usb: some(seat::shown_usb(&options.seat)),
+        input: options.seat.input.then_some(true),
         network: one,
         networks: several,
         roms: roms::template(engine, &instance),

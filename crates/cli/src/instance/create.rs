@@ -13,13 +13,14 @@ use model::{Code, Refusal};
 use super::disks::Disks;
 use super::life::Life;
 use super::networks::Networks;
+use super::seat::Seat;
 use super::{password, template};
 use crate::connection::tag;
 use crate::progress::Progress;
 use crate::values;
 
 /// The options that a file has instead.
-const OPTIONS: [&str; 40] = [
+const OPTIONS: [&str; 44] = [
     "image",
     "size",
     "vcpus",
@@ -44,6 +45,10 @@ const OPTIONS: [&str; 40] = [
     "hugepages",
     "placement",
     "spare_ports",
+    "take_display",
+    "restart_units",
+    "usb",
+    "input",
     "networks",
     "mac",
     "publish",
@@ -142,6 +147,8 @@ pub struct Create {
     /// Ports for devices that it gets while it runs, 0 to 16; 4 by default
     #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
     spare_ports: Option<u32>,
+    #[command(flatten)]
+    seat: Seat,
     #[command(flatten)]
     networks: Networks,
     /// File with the public SSH keys that may log in (repeatable), such as ~/.ssh/id_ed25519.pub
@@ -245,6 +252,7 @@ impl Create {
         };
         self.disks.fill(&mut body);
         self.networks.fill(&mut body)?;
+        self.seat.fill(&mut body);
         let progress = Progress::of(client, "create", quiet).await;
         let created = client.post("/instances", Some(&body)).await;
         progress.end().await;

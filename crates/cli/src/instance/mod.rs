@@ -10,6 +10,7 @@ mod life;
 mod networks;
 mod password;
 mod pause;
+mod seat;
 mod set;
 mod ssh;
 mod stats;
@@ -73,6 +74,9 @@ enum Command {
     Start {
         /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
+        /// From now on, end the host's desktop and console on its GPUs while it runs, as `handover instance set --take-display true`
+        #[arg(long)]
+        take_display: bool,
     },
     /// Stop the machine of an instance; it keeps its devices
     Stop(Stop),
@@ -153,10 +157,11 @@ impl Instance {
                 let what = format!("show the instance {instance}");
                 show_after(&connection, what, async |client| client.get(&path).await)
             }
-            Command::Start { instance } => {
-                let path = format!("/instances/{}/start", segment(&instance));
+            Command::Start { instance, take_display } => {
                 let what = format!("start the instance {instance}");
-                show_after(&connection, what, async |client| client.post(&path, None::<&()>).await)
+                show_after(&connection, what, async |client| {
+                    start(client, &instance, take_display).await
+                })
             }
             Command::Stop(stop) => stop.run(&connection),
             Command::Restart { instance } => {
@@ -199,6 +204,16 @@ impl Instance {
             }
         }
     }
+}
+
+/// Starts an instance, which takes the host's display from now on if that is asked for.
+async fn start(client: &Client, instance: &str, take_display: bool) -> Result<Machine, Refusal> {
+    let path = format!("/instances/{}", segment(instance));
+    if take_display {
+        let change = api::UpdateInstance { take_display: Some(true), ..Default::default() };
+        let _: Machine = client.patch(&path, &change).await?;
+    }
+    client.post(&format!("{path}/start"), None::<&()>).await
 }
 
 /// Stops the machine of an instance if it runs, and starts it.
@@ -354,6 +369,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
     let mut more = Vec::new();
     let first = devices.next().unwrap_or_else(|| machine.devices.join(" "));
     more.extend(devices);
+    let seat = seat::shown(machine);
     let mut fields = vec![
         ("name", machine.name.clone()),
         ("id", machine.id.clone()),
@@ -368,6 +384,8 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("firmware", machine.firmware.clone()),
         ("tpm", if machine.tpm == Some(true) { "2.0".into() } else { String::new() }),
         ("rom", machine.roms.join(" ")),
+        ("display", seat.0),
+        ("usb", seat.1),
         ("screen", screen(machine)),
     ];
     let networks = networks::lines(machine).into_iter().enumerate();

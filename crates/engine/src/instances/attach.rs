@@ -93,7 +93,12 @@ impl Instances {
     /// A new claim of one device.
     fn choose_one(&self, row: &StoredInstance, wish: &DeviceWish) -> Result<StoredClaim, Refusal> {
         let wants = self.wanted_devices(std::slice::from_ref(wish))?;
-        let (chosen, _) = self.claims.choose_for_instance(row.instance.id, &wants, &[])?;
+        let (chosen, _) = self.claims.choose_for_instance(
+            row.instance.id,
+            &wants,
+            &[],
+            row.instance.options.seat.take_display,
+        )?;
         let count = chosen.len();
         match <[StoredClaim; 1]>::try_from(chosen) {
             Ok([one]) => Ok(one),
@@ -165,7 +170,7 @@ impl Instances {
         claim: &mut StoredClaim,
         functions: usize,
     ) -> Result<(), Refusal> {
-        self.prepare_claims(operation, std::slice::from_mut(claim), row.instance.uid)?;
+        self.prepare_claims(operation, row, std::slice::from_mut(claim))?;
         let launcher = self.launcher(&row.instance.hypervisor)?;
         let plug = Plug {
             id: row.instance.id,

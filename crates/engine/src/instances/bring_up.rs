@@ -53,14 +53,18 @@ impl Instances {
         let nodes = self.nodes(&claims)?;
         let huge_pages = self.huge_pages(row, &nodes)?;
         let placement = self.place(row, &nodes, huge_pages.is_some())?;
-        self.prepare_claims(operation, &mut claims, row.instance.uid)?;
+        self.take_usb(row)?;
+        self.prepare_claims(operation, row, &mut claims)?;
         let disks = self.disk_files(row)?;
         let spare = self.spare_ports(row)?;
         let spec = self.spec(row, &image, disks, &claims, (huge_pages, placement), spare);
         let launcher = self.launcher(&row.instance.hypervisor)?;
         self.journal
             .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
-        Ok(self.journal.machine(operation, MachineStep::Launch, || launcher.launch(&spec))?)
+        let launch = || launcher.launch(&spec);
+        let handle = self.journal.machine(operation, MachineStep::Launch, launch)?;
+        self.start_services(operation, row, &claims)?;
+        Ok(handle)
     }
 
     /// Records that the machine runs.
@@ -165,10 +169,11 @@ impl Instances {
     pub(super) fn prepare_claims(
         &self,
         operation: &OpenOperation,
+        row: &StoredInstance,
         claims: &mut [StoredClaim],
-        uid: u32,
     ) -> Result<(), Refusal> {
-        let access = Access::machine(uid);
+        let take_display = row.instance.options.seat.take_display;
+        let access = Access::machine(row.instance.uid, take_display);
         let prepare =
             |claim: &mut StoredClaim| self.claims.prepare_parts(operation, claim, &access, None);
         if claims.len() == 1 || self.claims.at_once() == 1 {

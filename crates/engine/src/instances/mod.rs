@@ -17,6 +17,7 @@ mod read;
 mod recover;
 mod roms;
 mod screen;
+mod seat;
 mod settings;
 mod start;
 mod stop;
@@ -189,6 +190,7 @@ impl Instances {
             disks,
             slots: claims.iter().map(moving::slot_of).collect(),
             spare,
+            usb: row.instance.options.seat.given.clone(),
             options: row.instance.options.clone(),
         }
     }

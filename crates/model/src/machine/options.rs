@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cpu, Display, Forward, GuestDisk, HugePagesUse, Life, Moving, NetworkCard, Placement,
-    PlacementUse, Rom, Secret, USUAL_SPARE_PORTS,
+    PlacementUse, Rom, Seat, Secret, USUAL_SPARE_PORTS,
 };
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
@@ -52,6 +52,9 @@ pub struct MachineOptions {
     /// How many ports it has for devices that it gets while it runs; the usual number by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spare_ports: Option<u32>,
+    /// What it gets of the host's display, keyboard and other USB devices. Launchers do not read it.
+    #[serde(skip_serializing_if = "Seat::is_nothing")]
+    pub seat: Seat,
     /// Its devices that come or leave while it runs. Launchers do not read it.
     #[serde(skip_serializing_if = "Moving::is_still")]
     pub moving: Moving,

@@ -188,6 +188,7 @@ mod tests {
             disks: Vec::new(),
             slots: addresses.iter().map(|address| GuestSlot::place([*address])).collect(),
             spare: SparePorts::default(),
+            usb: Vec::new(),
             options: model::MachineOptions::default(),
         }
     }

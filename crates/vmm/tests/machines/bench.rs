@@ -166,6 +166,7 @@ pub fn machine(name: &str) -> MachineSpec {
         disks: Vec::new(),
         slots: Vec::new(),
         spare: model::SparePorts::default(),
+        usb: Vec::new(),
         options: model::MachineOptions::default(),
     }
 }

@@ -10,6 +10,7 @@ mod display;
 mod memory;
 mod network;
 mod tpm;
+mod usb;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ pub use agent::socket as agent_socket;
 pub use disks::disk_files;
 pub use network::{host_cards, netdev};
 pub use tpm::backend as tpm_backend;
+pub use usb::usb_files;
 
 const MIB: u64 = 1 << 20;
 
@@ -102,6 +104,7 @@ pub fn arguments(
     if spec.options.agent {
         agent::agent(&mut ports);
     }
+    usb::usb(&mut ports, spec);
     // The last ports: their number changes nothing before them.
     device_ports(&mut ports, spec, environment);
     for slot in &spec.slots {

@@ -68,24 +68,27 @@ impl Claims {
             if let Some(user) = display.ends_us(&users) {
                 return Err(would_end_with_session(card.head, user));
             }
-            for step in display.stop_units(card.head, &users) {
-                self.journal.perform(operation, claim, &step)?;
+            let stops = display.stop_units(card.head, &users);
+            for step in &stops {
+                self.journal.perform(operation, claim, step)?;
             }
             if !users.is_empty() {
-                self.await_end(operation, claim, card)?;
+                let patience = if stops.is_empty() { Duration::ZERO } else { ENDING };
+                self.await_end(operation, claim, card, patience)?;
             }
         }
         self.hardware.holders(taken)
     }
 
-    /// Waits for the processes that draw on a card, then asks those that are left to exit.
+    /// Waits for the processes that draw on a card, which end with their units, then asks those that are left to exit.
     fn await_end(
         &self,
         operation: &OpenOperation,
         claim: Uuid,
         card: &Card,
+        patience: Duration,
     ) -> Result<(), Refusal> {
-        let until = Instant::now() + ENDING;
+        let until = Instant::now() + patience;
         let mut left = self.drawing(&card.functions)?;
         let waits = |left: &[Holder]| {
             left.iter().any(|user| is_broker(user) || user.place() != model::UserPlace::Other)

@@ -206,7 +206,10 @@ mod tests {
         assert_eq!(Consent::NONE.way_out(&network, &named), None);
         let draws = Holder { by: "/dev/dri/card0".into(), ..process };
         let display = Consent::NONE.with_display(true);
-        assert!(display.covers(&draws, &named) && !display.covers(&user(1, HolderKind::Process), &named));
+        assert!(
+            display.covers(&draws, &named)
+                && !display.covers(&user(1, HolderKind::Process), &named)
+        );
         assert!(!display.evicts(&draws), "its unit is stopped first");
         let asks = Consent::NONE.with_display(false).way_out(&draws, &named).unwrap();
         assert!(asks.contains("--take-display"), "{asks}");

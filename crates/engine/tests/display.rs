@@ -287,7 +287,10 @@ fn usb_devices_are_found_at_each_start() {
     let seat = ChangeSeat { usb, ..ChangeSeat::default() };
     let machine = ChangeMachine { seat, ..ChangeMachine::default() };
     engine.instances().stop("vm").unwrap();
-    engine.instances().change("vm", ChangeInstance { machine, ..ChangeInstance::default() }).unwrap();
+    engine
+        .instances()
+        .change("vm", ChangeInstance { machine, ..ChangeInstance::default() })
+        .unwrap();
     rig.host.set_usb(Vec::new());
     engine.instances().start("vm").unwrap();
 }

@@ -102,14 +102,11 @@ fn is_below(path: &str, addresses: &[Address]) -> bool {
 
 /// The consoles that are drawn on the card. The kernel draws them on another framebuffer by itself if there is one
 /// (`fbcon_fb_unbind` in drivers/video/fbdev/core/fbcon.c).
-fn consoles(
-    root: &Root,
-    addresses: &[Address],
-    firmware: &[FirmwareFramebuffer],
-) -> Vec<u32> {
+fn consoles(root: &Root, addresses: &[Address], firmware: &[FirmwareFramebuffer]) -> Vec<u32> {
     let names = root.names(FRAMEBUFFERS).unwrap_or_default();
     let links = names.iter().filter(|name| {
-        name.strip_prefix("fb").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        name.strip_prefix("fb")
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
     });
     let (ours, others): (Vec<String>, Vec<String>) = links
         .filter_map(|name| root.link(&format!("{FRAMEBUFFERS}/{name}")).ok())
@@ -178,7 +175,8 @@ fn modules(root: &Root, addresses: &[Address]) -> Vec<String> {
         if !root.text(&format!("{function}/class")).is_ok_and(|class| class.starts_with("0x03")) {
             continue;
         }
-        let driver = format!("{function}/driver");
+        let Ok(driver) = root.link_name(&format!("{function}/driver")) else { continue };
+        let driver = format!("sys/bus/pci/drivers/{driver}");
         let Ok(module) = root.link_name(&format!("{driver}/module")) else { continue };
         let bound = root.names(&driver).unwrap_or_default();
         let others = bound.iter().filter_map(|name| name.parse::<Address>().ok());

@@ -116,10 +116,25 @@ fn usb_devices_are_found_with_what_they_are() {
     let ids = |number| [("busnum", "1"), ("devnum", number), ("bDeviceClass", "00")];
     usb(&fake, "usb1", &ids("1"));
     usb(&fake, "1-1", &ids("4"));
-    let keyboard = [("idVendor", "046d"), ("idProduct", "c31c"), ("manufacturer", "Logitech"), ("product", "USB Keyboard")];
+    let keyboard = [
+        ("idVendor", "046d"),
+        ("idProduct", "c31c"),
+        ("manufacturer", "Logitech"),
+        ("product", "USB Keyboard"),
+    ];
     usb(&fake, "1-1", &keyboard);
     usb(&fake, "1-1:1.0", &[("bInterfaceClass", "03"), ("bInterfaceProtocol", "01")]);
-    usb(&fake, "1-2", &[("idVendor", "05e3"), ("idProduct", "0608"), ("busnum", "1"), ("devnum", "2"), ("bDeviceClass", "09")]);
+    usb(
+        &fake,
+        "1-2",
+        &[
+            ("idVendor", "05e3"),
+            ("idProduct", "0608"),
+            ("busnum", "1"),
+            ("devnum", "2"),
+            ("bDeviceClass", "09"),
+        ],
+    );
     let found = LinuxHost::reader(fake.root()).unwrap().usb_devices();
     let shown: Vec<String> = found.iter().map(model::UsbDevice::shown).collect();
     assert_eq!(shown, ["Logitech USB Keyboard (046d:c31c at 1.1)", "USB device 05e3:0608 at 1.2"]);

@@ -131,7 +131,8 @@ impl HostDisplay {
         let mut units: Vec<String> = manager.collect();
         for place in users {
             let UserPlace::Service(unit) = place else { continue };
-            let stays = NEVER_STOPPED.contains(&unit.as_str()) || OF_THE_BOOT.contains(&unit.as_str());
+            let stays =
+                NEVER_STOPPED.contains(&unit.as_str()) || OF_THE_BOOT.contains(&unit.as_str());
             if !stays && !units.contains(&unit) {
                 units.push(unit);
             }
@@ -152,8 +153,12 @@ impl HostDisplay {
     pub fn let_go(&self, card: Address) -> Vec<Step> {
         let address = card;
         let (from, to) = (true, false);
-        let consoles =
-            self.consoles.iter().map(|console| Step::SetConsole { address, console: *console, from, to });
+        let consoles = self.consoles.iter().map(|console| Step::SetConsole {
+            address,
+            console: *console,
+            from,
+            to,
+        });
         let framebuffers = self.framebuffers.iter().cloned().map(|one| Step::SetFramebuffer {
             address,
             device: one.device,
@@ -215,7 +220,11 @@ mod tests {
         let other = HostDisplay { has_other_card: true, ..display() };
         assert_eq!(other.units(&all), ["gdm.service", "ollama.service"]);
         assert_eq!(other.units(&[broker.clone()]), Vec::<String>::new());
-        assert_eq!(display().units(&[broker]), ["gdm.service"], "it opens the only card at any time");
+        assert_eq!(
+            display().units(&[broker]),
+            ["gdm.service"],
+            "it opens the only card at any time"
+        );
         let none = HostDisplay { manager: None, ..display() };
         assert_eq!(none.units(&[shell]), Vec::<String>::new());
     }
@@ -240,7 +249,10 @@ mod tests {
         assert!(user(7, "", "/dev/snd/controlC1").draws());
         assert!(!user(7, "", "/dev/vfio/1").draws());
         assert!(!user(7, "", "/dev/nvme0").draws());
-        let machine = Holder { program: Some("qemu-system-x86".into()), ..user(7, "", "/dev/dri/renderD128") };
+        let machine = Holder {
+            program: Some("qemu-system-x86".into()),
+            ..user(7, "", "/dev/dri/renderD128")
+        };
         assert!(!machine.draws());
     }
 }

@@ -73,9 +73,9 @@ pub use machine::{
     HugeMemory, HugePagesUse, HugePool, KernelBoot, Life, MOST_SPARE_PORTS, MOST_USB, MachineDisk,
     MachineHandle, MachineOptions, MachineRun, MachineSpec, Moving, NetworkCard, NetworkUsage,
     PasstKind, Placement, PlacementUse, Placing, Plug, PluggedFunction, Presence, Protocol,
-    Restart, RestartChange, RestartPolicy, RestartUnits, Rom, Seat, Secret, Seed, SparePorts, Topology,
-    USUAL_SPARE_PORTS, Unplugged, Usage, UsbDevice, UsbWish, VmmProcess, block_has_data, block_in_use,
-    check_block_name, check_interface_name, check_rom, check_serial, is_serial,
+    Restart, RestartChange, RestartPolicy, RestartUnits, Rom, Seat, Secret, Seed, SparePorts,
+    Topology, USUAL_SPARE_PORTS, Unplugged, Usage, UsbDevice, UsbWish, VmmProcess, block_has_data,
+    block_in_use, check_block_name, check_interface_name, check_rom, check_serial, is_serial,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

@@ -13,10 +13,10 @@ use uuid::Uuid;
 use crate::launch_error::LaunchError;
 use crate::{
     Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, CpuLayout, Display,
-    Execution, Exit, Forward, GuestSlot, HostDisplay, HostError, HostLock, HostLockError, HugePool, Inventory,
-    LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition,
-    Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, Step, Unplugged, Usage,
-    UsbDevice, VfSettings,
+    Execution, Exit, Forward, GuestSlot, HostDisplay, HostError, HostLock, HostLockError, HugePool,
+    Inventory, LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark,
+    MdevDefinition, Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, Step,
+    Unplugged, Usage, UsbDevice, VfSettings,
 };
 
 /// The file systems that Handover writes to.

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use api::{BlockDisk, Cdrom, CreateInstance, GpuRequest, NewDisk, VolumeMount, Wish};
 use engine::{DeviceWish, Engine, Instance, Volume};
 use model::choose::{Filter, Want, WantKind};
-use model::{Code, DiskContent, Forward, Refusal, UsbWish, format_size, parse_duration, parse_size};
+use model::{
+    Code, DiskContent, Forward, Refusal, UsbWish, format_size, parse_duration, parse_size,
+};
 use serde_json::{Map, Value, json};
 
 use crate::disks::shown_block;

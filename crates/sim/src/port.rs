@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use model::{
     Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, CpuLayout, Disk,
-    Fingerprint, Holder, Host, HostDisplay, HostError, HostLock, HostLockError, HugePool, Inventory,
-    LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
-    UsbDevice, VfSettings,
+    Fingerprint, Holder, Host, HostDisplay, HostError, HostLock, HostLockError, HugePool,
+    Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, Moment, NodeAccess, Observed,
+    Step, UsbDevice, VfSettings,
 };
 
 use crate::fault::{self, Fault};

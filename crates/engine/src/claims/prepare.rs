@@ -36,12 +36,7 @@ impl Access {
     /// The options in a request.
     pub(crate) fn of(request: &ClaimRequest) -> Self {
         let uid = request.uid.unwrap_or(0);
-        Self {
-            uid,
-            device_nodes: uid != 0,
-            reset: request.reset,
-            consent: request.consent(),
-        }
+        Self { uid, device_nodes: uid != 0, reset: request.reset, consent: request.consent() }
     }
 
     /// The options for an instance: no access to the functions' own nodes, and no reset, because VFIO resets each device
@@ -148,8 +143,7 @@ impl Claims {
             let named = if is_new { named } else { named.in_claim(self.key_of(&claim.claim)) };
             let lost: Vec<Address> = claim.claim.lost().collect();
             let takes = access.consent.takes_display();
-            let cards =
-                if takes { display::cards(&inventory, &claim.claim) } else { Vec::new() };
+            let cards = if takes { display::cards(&inventory, &claim.claim) } else { Vec::new() };
             let holders = match cards.as_slice() {
                 [] => holders,
                 cards => {

@@ -39,8 +39,7 @@ impl Instances {
         let disks = request.disks.clone();
         let wants = self.wanted_devices(&request.devices)?;
         let take_display = request.seat.take_display;
-        let (claims, inventory) =
-            self.claims.choose_for_instance(id, &wants, &[], take_display)?;
+        let (claims, inventory) = self.claims.choose_for_instance(id, &wants, &[], take_display)?;
         let _turn = self.journal.turns.take(id);
         let wanted = WantedOptions::of(&request);
         let roms = self.roms(&request.roms, &claims)?;

@@ -207,8 +207,7 @@ impl Instances {
         let leaving: Vec<Uuid> = others.iter().map(|claim| claim.claim.id).collect();
         let wants = together(self.wanted_devices(&missing)?);
         let take_display = instance.options.seat.take_display;
-        let (chosen, _) =
-            self.claims.choose_for_instance(id, &wants, &leaving, take_display)?;
+        let (chosen, _) = self.claims.choose_for_instance(id, &wants, &leaving, take_display)?;
         let new: Vec<Uuid> = chosen.iter().map(|claim| claim.claim.id).collect();
         let mut chosen = chosen.into_iter();
         let mut claims: Vec<StoredClaim> =

@@ -57,12 +57,34 @@ pub enum Meanwhile {
 /// A call to the engine. An owner can have several claims: `nth` is taken modulo their number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Verb {
-    Claim { owner: String, wants: Vec<String>, how: How },
-    Prepare { owner: String, nth: u8, how: How },
-    Unprepare { owner: String, nth: u8 },
-    Release { owner: String, nth: u8 },
-    Renew { owner: String, nth: u8, over: bool },
-    Sriov { address: String, count: u16, autoprobe: bool },
+    Claim {
+        owner: String,
+        wants: Vec<String>,
+        how: How,
+    },
+    Prepare {
+        owner: String,
+        nth: u8,
+        how: How,
+    },
+    Unprepare {
+        owner: String,
+        nth: u8,
+    },
+    Release {
+        owner: String,
+        nth: u8,
+    },
+    Renew {
+        owner: String,
+        nth: u8,
+        over: bool,
+    },
+    Sriov {
+        address: String,
+        count: u16,
+        autoprobe: bool,
+    },
     Create {
         name: String,
         devices: Vec<String>,
@@ -70,14 +92,24 @@ pub enum Verb {
         #[serde(default)]
         take_display: bool,
     },
-    Start { name: String },
-    Stop { name: String },
-    Delete { name: String },
-    RecoverDevices { address: Option<String> },
+    Start {
+        name: String,
+    },
+    Stop {
+        name: String,
+    },
+    Delete {
+        name: String,
+    },
+    RecoverDevices {
+        address: Option<String>,
+    },
     Reconcile,
     Expire,
     LookAfter,
-    Clear { address: String },
+    Clear {
+        address: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use model::{
     Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, CpuLayout, Disk,
-    Holder, Host, HostDisplay, HostError, HostLock, HostLockError, HugePool, Inventory, Kind, LinkBaseline,
-    Lock, Mac, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step, UsbDevice, VfSettings,
+    Holder, Host, HostDisplay, HostError, HostLock, HostLockError, HugePool, Inventory, Kind,
+    LinkBaseline, Lock, Mac, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step, UsbDevice,
+    VfSettings,
 };
 use rustix::fd::OwnedFd;
 use rustix::time::ClockId;
@@ -25,8 +26,8 @@ use crate::worker_pool::{
     Answer, Failure, Job, Missed, PoolConfig, Request, WorkerCommand, WorkerPool,
 };
 use crate::{
-    as_found, block, boot_list, capacity, cpu_layout, disk, health, holders, host_display, host_lock, huge_pools,
-    mdevctl, neighbors, platform, problem, step, usb,
+    as_found, block, boot_list, capacity, cpu_layout, disk, health, holders, host_display,
+    host_lock, huge_pools, mdevctl, neighbors, platform, problem, step, usb,
 };
 use detail::Depth;
 

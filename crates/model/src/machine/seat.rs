@@ -105,9 +105,9 @@ impl FromStr for UsbWish {
             let hex = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
             hex.then(|| u16::from_str_radix(text, 16).ok()).flatten()
         };
-        let model = text.split_once(':').and_then(|(vendor, product)| {
-            Some(Self::Model(id(vendor)?, id(product)?))
-        });
+        let model = text
+            .split_once(':')
+            .and_then(|(vendor, product)| Some(Self::Model(id(vendor)?, id(product)?)));
         let number = |text: &str| {
             let plain = !text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
             plain.then(|| text.parse::<u8>().ok()).flatten()
@@ -317,7 +317,19 @@ mod tests {
             let json = serde_json::to_string(&wish).unwrap();
             assert_eq!(serde_json::from_str::<UsbWish>(&json).unwrap(), wish);
         }
-        for text in ["", "1", "1.", "0.1", "1.2.3.4.5.6.7.8", "46d:c31c", "1.-2", "+1.2", "300.1", "01.2", "a.b"] {
+        for text in [
+            "",
+            "1",
+            "1.",
+            "0.1",
+            "1.2.3.4.5.6.7.8",
+            "46d:c31c",
+            "1.-2",
+            "+1.2",
+            "300.1",
+            "01.2",
+            "a.b",
+        ] {
             assert!(text.parse::<UsbWish>().is_err(), "{text}");
         }
         assert!("1.2.4".parse::<UsbWish>().unwrap().means(&device("1-2.4", (1, 2))));
@@ -357,7 +369,10 @@ mod tests {
             seat.find(&all, &[]).unwrap().into_iter().map(|one| one.name).collect()
         };
         assert_eq!(names(&input), ["1-1", "1-2"]);
-        assert_eq!(names(&Seat { usb: seat(&["1.3", "1.2"]).usb, ..input.clone() }), ["1-3", "1-2", "1-1"]);
+        assert_eq!(
+            names(&Seat { usb: seat(&["1.3", "1.2"]).usb, ..input.clone() }),
+            ["1-3", "1-2", "1-1"]
+        );
         let refused = |seat: &Seat, all: &[UsbDevice]| seat.find(all, &[]).unwrap_err().code;
         assert_eq!(refused(&input, &all[1..]), Code::DeviceNotFound);
         assert_eq!(refused(&Seat { take_display: false, ..input }, &all), Code::InUse);

@@ -75,8 +75,7 @@ pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Cl
         uid,
         device_nodes: uid != 0,
         reset: body.reset,
-        consent: Consent::options(body.evict, body.force_network)
-            .with_display(body.take_display),
+        consent: Consent::options(body.evict, body.force_network).with_display(body.take_display),
     };
     render_prepared(engine, &engine.claims().prepare(key, &access)?)
 }

@@ -1,8 +1,6 @@
 //! The host's desktop: a display manager and consoles on a card.
 
-use model::{
-    Address, FirmwareFramebuffer, Holder, HolderKind, HostDisplay, UserPlace, is_vfio,
-};
+use model::{Address, FirmwareFramebuffer, Holder, HolderKind, HostDisplay, UserPlace, is_vfio};
 
 use super::{EAGAIN, ENODEV, ENOENT, Errno, Kernel};
 

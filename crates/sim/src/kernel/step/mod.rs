@@ -172,9 +172,7 @@ impl Kernel {
             }
             Step::SetVgpu { address, from, to } => set_vgpu::observe(self, *address, *from, *to),
             Step::SetConsole { console, to, .. } => set_console::observe(self, *console, *to),
-            Step::SetFramebuffer { device, to, .. } => {
-                set_framebuffer::observe(self, device, *to)
-            }
+            Step::SetFramebuffer { device, to, .. } => set_framebuffer::observe(self, device, *to),
             Step::SetModule { module, to, .. } => set_module::observe(self, module, *to),
         })
     }

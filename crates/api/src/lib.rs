@@ -12,6 +12,7 @@ mod exec;
 mod health;
 mod image;
 mod instance;
+mod life;
 mod placed;
 mod pod;
 #[cfg(feature = "openapi")]
@@ -43,9 +44,10 @@ pub use exec::{Exec, ExecResult, SetPassword};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage, MakeImage, ResizeImage};
 pub use instance::{
-    Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
-    NetworkRequest, RestartPolicy, RestartStatus, Rom, UpdateInstance, WaitOutcome,
+    Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
+    NetworkRequest, Rom, UpdateInstance, WaitOutcome,
 };
+pub use life::{Autostart, RestartPolicy, RestartStatus};
 pub use placed::Placed;
 pub use pod::{CreatePods, Pods};
 pub use resources::{

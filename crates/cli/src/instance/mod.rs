@@ -159,9 +159,7 @@ impl Instance {
             }
             Command::Start { instance, take_display } => {
                 let what = format!("start the instance {instance}");
-                show_after(&connection, what, async |client| {
-                    start(client, &instance, take_display).await
-                })
+                show_after(&connection, what, async |to| start(to, &instance, take_display).await)
             }
             Command::Stop(stop) => stop.run(&connection),
             Command::Restart { instance } => {

@@ -94,7 +94,7 @@ fn start_desktop(host: &Host) {
     host.sh("modprobe bochs; until [ -e /dev/dri/card0 ] && [ $(cat /sys/class/vtconsole/vtcon1/bind) = 1 ]; do sleep 0.1; done
          cat >/etc/systemd/system/labdm.service <<'EOF'
 [Service]
-ExecStart=/bin/sh -c 'exec 7<>/dev/dri/card0; exec sleep infinity'
+ExecStart=/bin/sh -c 'exec 7<>/dev/dri/card0; exec tail -f /dev/null'
 EOF
          ln -s /etc/systemd/system/labdm.service /etc/systemd/system/display-manager.service
          systemctl daemon-reload; systemctl start labdm");
@@ -119,7 +119,7 @@ fn desktop(host: &Host) -> String {
 fn the_desktop_comes_back(host: &Host) {
     let refused = host.lab.exec(&format!("handover claim {SCREEN}")).unwrap();
     assert_ne!(refused.status, 0);
-    for word in ["sleep (pid", "labdm.service", "/dev/dri/card0", "--take-display"] {
+    for word in ["tail (pid", "labdm.service", "/dev/dri/card0", "--take-display"] {
         assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);
     }
     let claim = format!("handover claim {SCREEN} --owner job/screen --take-display");

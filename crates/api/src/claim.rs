@@ -59,6 +59,10 @@ pub struct CreateClaim {
     /// Only for devices that the request names by address or registered name.
     #[serde(default)]
     pub force_network: bool,
+    /// Whether to take GPUs that the host's desktop or console draws on: the display manager and its sessions end, and
+    /// come back when the claim ends.
+    #[serde(default)]
+    pub take_display: bool,
 }
 
 /// Options of preparing a claim.
@@ -75,6 +79,8 @@ pub struct PrepareClaim {
     pub evict: bool,
     /// Whether to take devices that the host's network uses, if the claim names them by address or registered name.
     pub force_network: bool,
+    /// Whether to take GPUs that the host's desktop or console draws on.
+    pub take_display: bool,
 }
 
 /// A request to renew the lease of a claim.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttachedDevice, BlockDisk, Cdrom, NewDisk, Tags, VolumeMount, Wish};
+use crate::{
+    AttachedDevice, Autostart, BlockDisk, Cdrom, NewDisk, RestartPolicy, RestartStatus, Tags,
+    VolumeMount, Wish,
+};
 
 /// A request to create an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +77,21 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 16))]
     pub spare_ports: Option<u32>,
+    /// Whether the host's desktop and consoles end on the cards that it gets: the display manager and its sessions are stopped when
+    /// it starts, and started again when it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take_display: Option<bool>,
+    /// When other services that are stopped for `take_display` are started again: `at-end`, the default, or `after-start`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RestartUnits>))]
+    pub restart_units: Option<String>,
+    /// USB devices of the host: `VENDOR:PRODUCT` (`046d:c31c`) or `BUS.PORT` (`1.2`), found at each start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::UsbWish>>, max_items = 15))]
+    pub usb: Option<Vec<String>>,
+    /// Whether it gets all USB keyboards and mice of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<bool>,
     /// What the guest sees as the ROMs of its devices, if not the devices' own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 32))]
@@ -259,71 +277,6 @@ pub struct NetworkRequest {
     pub forwards: Option<Vec<String>>,
 }
 
-/// Whether a machine is started again when it ends without a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
-pub struct RestartPolicy {
-    /// `never` (the default), `on_failure` (if its VMM failed, or it is unknown how it ended), or `always` (also if the guest
-    /// shut itself down).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::RestartWord>))]
-    pub policy: Option<String>,
-    /// The pause before the first attempt, 5s by default. It doubles with each further one, to 5 minutes at
-    /// most, and is 1 second at least.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Pause>))]
-    pub backoff: Option<String>,
-    /// The most attempts in a row; 0, the default, for no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false))]
-    pub max_attempts: Option<u32>,
-    /// A machine that ran as long as this begins a new row of attempts; 10m by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Pause>))]
-    pub stable_after: Option<String>,
-}
-
-/// Whether, and when, a machine is started with the host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
-pub struct Autostart {
-    /// Whether it is; `true` if left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false))]
-    pub enabled: Option<bool>,
-    /// Machines of a lower number are started before those of a higher one, and stopped after them; 0 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false))]
-    pub order: Option<u32>,
-    /// The pause after its start, before the next machine is started; none by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Pause>))]
-    pub delay: Option<String>,
-}
-
-/// The attempts to start a machine again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
-pub struct RestartStatus {
-    /// How many there were in a row.
-    pub attempts: u32,
-    /// Why there is none now: `manual_stop` or `max_attempts_exceeded`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::RestartBlocked>))]
-    pub blocked_reason: Option<String>,
-    /// The last one (RFC 3339).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, format = DateTime))]
-    pub last_attempt_at: Option<String>,
-    /// The next one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, format = DateTime))]
-    pub next_attempt_at: Option<String>,
-}
-
 /// A change of an instance. What is left out stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -362,6 +315,20 @@ pub struct UpdateInstance {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Placement>))]
     pub placement: Option<String>,
+    /// Whether the host's desktop and consoles end on its cards. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub take_display: Option<bool>,
+    /// When other services that are stopped for that are started again. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RestartUnits>))]
+    pub restart_units: Option<String>,
+    /// All its USB devices of the host, in place of those that it has. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::UsbWish>>, max_items = 15))]
+    pub usb: Option<Vec<String>>,
+    /// Whether it gets all USB keyboards and mice. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<bool>,
     /// Its only network card, in place of those that it has. The instance must be stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
@@ -464,6 +431,22 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub spare_ports: Option<u32>,
+    /// Whether the host's desktop and consoles end on its cards while it runs; absent: they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub take_display: Option<bool>,
+    /// When other services that are stopped for that are started again; absent: `at-end`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::RestartUnits>))]
+    pub restart_units: Option<String>,
+    /// USB devices of the host that it gets when it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::UsbWish>))]
+    pub usb: Vec<String>,
+    /// Whether it gets all USB keyboards and mice of the host; absent: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub input: Option<bool>,
     /// The devices whose ROM is not their own for the guest, by address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::PciAddress>))]

@@ -12,6 +12,7 @@ mod exec;
 mod health;
 mod image;
 mod instance;
+mod life;
 mod placed;
 mod planned_instance;
 mod pod;
@@ -44,9 +45,10 @@ pub use exec::{Exec, ExecResult, SetPassword};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage, MakeImage, ResizeImage};
 pub use instance::{
-    Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
-    NetworkRequest, RestartPolicy, RestartStatus, Rom, UpdateInstance, WaitOutcome,
+    Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
+    NetworkRequest, Rom, UpdateInstance, WaitOutcome,
 };
+pub use life::{Autostart, RestartPolicy, RestartStatus};
 pub use placed::{GuestNode, Placed};
 pub use planned_instance::{InstanceOrPlan, PlannedChoice, PlannedInstance};
 pub use pod::{CreatePods, Pods};

@@ -9,7 +9,7 @@ use api::client::{Client, query_value, segment};
 use api::{Claim, CreateClaim, Released};
 use clap::Args;
 use engine::{Config, Engine};
-use model::Refusal;
+use model::{Code, Refusal};
 use service::cdi::Folder;
 use service::claims::{self, ClaimService};
 use service::{Boundaries, EngineSetup};
@@ -75,6 +75,19 @@ impl Backend {
         let answer = self.connection.talk_now(remote);
         self.warn_of_unused_options();
         answer
+    }
+
+    /// Refuses to take the display without a daemon: this command would end with the session that it ends, and the claim would
+    /// be left half done until the next command.
+    pub fn expect_daemon_for(&self, take_display: bool) -> Result<(), Refusal> {
+        if !take_display || !self.connection.is_daemon_absent() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Code::InvalidState,
+            "--take-display needs a running daemon: this command would end with the session that it ends",
+            "start the daemon with `systemctl start handover`, or with `handover serve` from ssh, then repeat the command",
+        ))
     }
 
     /// Warns of directories in the options: a daemon that answers has its own.

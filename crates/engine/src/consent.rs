@@ -32,6 +32,8 @@ pub struct Consent {
     evict: UseOption,
     /// `--force-network`: the host loses what its network does over devices that the request names.
     network: UseOption,
+    /// `--take-display`: the host's desktop and consoles on its cards end.
+    display: UseOption,
 }
 
 /// The functions that a request takes because it names a device, by address or registered name. Devices that were
@@ -51,16 +53,34 @@ impl UseOption {
 
 impl Consent {
     /// Of a request without such options.
-    pub const NONE: Self = Self { evict: UseOption::Unavailable, network: UseOption::Unavailable };
+    pub const NONE: Self = Self {
+        evict: UseOption::Unavailable,
+        network: UseOption::Unavailable,
+        display: UseOption::Unavailable,
+    };
 
     /// The options of a request that has them.
     pub const fn options(evict: bool, force_network: bool) -> Self {
-        Self { evict: UseOption::option(evict), network: UseOption::option(force_network) }
+        let (evict, network) = (UseOption::option(evict), UseOption::option(force_network));
+        Self { evict, network, ..Self::NONE }
+    }
+
+    /// The same, with the option to take cards from the host's desktop and consoles.
+    #[must_use]
+    pub const fn with_display(self, take: bool) -> Self {
+        Self { display: UseOption::option(take), ..self }
+    }
+
+    /// Whether cards are taken from the host's desktop and consoles.
+    pub fn takes_display(self) -> bool {
+        self.display == UseOption::On
     }
 
     /// Whether the request goes on in spite of this user.
     pub fn covers(self, holder: &Holder, named: &Named) -> bool {
-        self.evicts(holder) || self.gives_up_network(holder, named)
+        self.evicts(holder)
+            || self.gives_up_network(holder, named)
+            || (self.takes_display() && holder.draws())
     }
 
     /// Whether the user is asked to exit.
@@ -77,6 +97,13 @@ impl Consent {
 
     /// How to consent to the end of this use, if the request can; as the end of a sentence about another remedy.
     pub fn way_out(self, holder: &Holder, named: &Named) -> Option<String> {
+        if self.display == UseOption::Off && holder.draws() {
+            return Some(
+                "or use --take-display so that Handover ends the sessions on the card, and starts the display manager again \
+                 afterwards"
+                    .into(),
+            );
+        }
         if self.evict == UseOption::Off && can_ask_to_exit(holder) {
             return Some("or use --evict so that Handover asks it to exit".into());
         }
@@ -177,6 +204,15 @@ mod tests {
         assert!(evict.way_out(&network, &named).unwrap().contains("--force-network"));
         assert!(force.way_out(&process, &named).unwrap().contains("--evict"));
         assert_eq!(Consent::NONE.way_out(&network, &named), None);
+        let draws = Holder { by: "/dev/dri/card0".into(), ..process };
+        let display = Consent::NONE.with_display(true);
+        assert!(
+            display.covers(&draws, &named)
+                && !display.covers(&user(1, HolderKind::Process), &named)
+        );
+        assert!(!display.evicts(&draws), "its unit is stopped first");
+        let asks = Consent::NONE.with_display(false).way_out(&draws, &named).unwrap();
+        assert!(asks.contains("--take-display"), "{asks}");
         for kind in [HolderKind::Mount, HolderKind::Volume, HolderKind::Swap, HolderKind::Kernel] {
             assert!(!Consent::options(true, true).covers(&user(1, kind), &named), "{kind:?}");
         }

@@ -68,10 +68,10 @@ impl Hardware {
         self.host.holders(taken).map_err(|error| refusals::users_unknown(taken, &error))
     }
 
-    /// Refuses functions that are in use.
-    pub fn expect_no_holder(&self, taken: &[Address]) -> Result<(), Refusal> {
+    /// Refuses functions that are in use, except for uses that the request consents to end.
+    pub fn expect_no_holder(&self, taken: &[Address], consent: Consent) -> Result<(), Refusal> {
         let holders = self.holders(taken)?;
-        let first = users(&holders, Consent::NONE, &Named::default()).into_values().next();
+        let first = users(&holders, consent, &Named::default()).into_values().next();
         first.map_or(Ok(()), Err)
     }
 
@@ -138,11 +138,12 @@ impl Hardware {
     }
 }
 
-/// The functions in use, each with its refusal by its first user. Users that the request consents to do not count.
+/// The functions in use, each with its refusal by its first user, or by all that draw on it. Users that the request consents to do not count.
 pub fn users(holders: &[Holder], consent: Consent, named: &Named) -> BTreeMap<Address, Refusal> {
-    let mut refused = BTreeMap::new();
+    let mut refused: BTreeMap<Address, Vec<&Holder>> = BTreeMap::new();
     for holder in holders.iter().filter(|holder| !consent.covers(holder, named)) {
-        refused.entry(holder.address).or_insert_with(|| refusals::used(holder, consent, named));
+        refused.entry(holder.address).or_default().push(holder);
     }
-    refused
+    let refusal = |all: Vec<&Holder>| refusals::used_by(&all, consent, named);
+    refused.into_iter().filter_map(|(address, all)| Some((address, refusal(all)?))).collect()
 }

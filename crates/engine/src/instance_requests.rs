@@ -6,7 +6,7 @@ use image::NewVolume;
 use model::choose::Want;
 use model::{
     AutostartChange, CardLink, Cpu, DiskBus, Display, Firmware, Forward, HugePagesUse, Life, Mac,
-    PlacementUse, RestartChange, Secret, Topology,
+    PlacementUse, RestartChange, RestartUnits, Seat, Secret, Topology, UsbWish,
 };
 
 use crate::Instance;
@@ -63,6 +63,8 @@ pub struct CreateInstance {
     pub first_boot: FirstBoot,
     /// How many ports it gets for devices that come while it runs; 4 by default.
     pub spare_ports: Option<u32>,
+    /// What it gets of the host's display, keyboard and other USB devices.
+    pub seat: Seat,
     /// When it is started without a request.
     pub life: Life,
     /// Labels.
@@ -121,10 +123,38 @@ pub struct ChangeMachine {
     pub huge_pages: Option<HugePagesUse>,
     /// Whether it is placed beside its devices.
     pub placement: Option<PlacementUse>,
+    /// What it gets of the host's display, keyboard and other USB devices.
+    pub seat: ChangeSeat,
     /// All its network cards.
     pub network: Option<NetworkWish>,
     /// All its devices, in the order in which the guest sees them.
     pub devices: Option<Vec<DeviceWish>>,
+}
+
+/// A change of what a machine gets of the host's seat. What is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeSeat {
+    /// Whether the host's desktop and consoles end on its cards.
+    pub take_display: Option<bool>,
+    /// When the services that were stopped for that are started again.
+    pub restart_units: Option<RestartUnits>,
+    /// All its USB devices of the host.
+    pub usb: Option<Vec<UsbWish>>,
+    /// Whether it gets all USB keyboards and mice.
+    pub input: Option<bool>,
+}
+
+impl ChangeSeat {
+    /// What it makes of this one.
+    pub(crate) fn apply(&self, seat: &Seat) -> Seat {
+        Seat {
+            take_display: self.take_display.unwrap_or(seat.take_display),
+            restart_units: self.restart_units.unwrap_or(seat.restart_units),
+            usb: self.usb.clone().unwrap_or_else(|| seat.usb.clone()),
+            input: self.input.unwrap_or(seat.input),
+            given: seat.given.clone(),
+        }
+    }
 }
 
 /// The requested network.

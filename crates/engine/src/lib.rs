@@ -42,8 +42,8 @@ pub use image::{
 pub use image_requests::{ImageDisk, MadeOf, MakeImage};
 pub use images::Images;
 pub use instance_requests::{
-    CardWish, ChangeInstance, ChangeMachine, Changed, CreateInstance, DeviceWish, DiskWish,
-    FirstBoot, NetworkWish, RomWish, WantedContent,
+    CardWish, ChangeInstance, ChangeMachine, ChangeSeat, Changed, CreateInstance, DeviceWish,
+    DiskWish, FirstBoot, NetworkWish, RomWish, WantedContent,
 };
 pub use instances::{
     Blocked, GuestProcess, Instances, NO_USER_DATA, Outline, Restarts, SSH_PORTS, ScreenAccess,

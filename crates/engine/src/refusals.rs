@@ -141,6 +141,21 @@ pub fn used(holder: &Holder, consent: Consent, named: &Named) -> Refusal {
     Refusal::new(Code::InUse, format!("{} {}", holder.address, holder.predicate()), remedy)
 }
 
+/// A function is in use by these. If the first one draws on it, all that do are named: the whole desktop ends with it.
+pub fn used_by(all: &[&Holder], consent: Consent, named: &Named) -> Option<Refusal> {
+    let (first, others) = all.split_first()?;
+    let refusal = used(first, consent, named);
+    let mut named_already = vec![&first.user];
+    let mut more = String::new();
+    for other in others.iter().filter(|other| first.draws() && other.draws()) {
+        if !named_already.contains(&&other.user) {
+            named_already.push(&other.user);
+            more = format!("{more}, {} ({})", other.user, other.by);
+        }
+    }
+    Some(Refusal { message: refusal.message + &more, ..refusal })
+}
+
 /// `ETIMEDOUT`: the process is still there long after SIGTERM.
 const DEAF: i32 = 110;
 

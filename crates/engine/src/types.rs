@@ -13,6 +13,8 @@ use model::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::consent::Consent;
+
 /// The default of [`Config::journal_timeout`].
 pub const JOURNAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -186,6 +188,8 @@ pub struct ClaimRequest {
     pub evict: bool,
     /// Whether to take functions that the host's network uses, if the request names them.
     pub force_network: bool,
+    /// Whether to end the host's desktop and consoles on cards that it takes.
+    pub take_display: bool,
 }
 
 impl ClaimRequest {
@@ -207,11 +211,18 @@ impl ClaimRequest {
             reset: false,
             evict: false,
             force_network: false,
+            take_display: false,
         }
     }
 }
 
 impl ClaimRequest {
+    /// What it consents to.
+    #[must_use]
+    pub const fn consent(&self) -> Consent {
+        Consent::options(self.evict, self.force_network).with_display(self.take_display)
+    }
+
     /// The options of choosing.
     #[must_use]
     pub const fn options(&self) -> Options {

@@ -35,7 +35,8 @@ fn a_dry_run_says_what_a_creation_makes_and_changes_nothing() {
     // What it says is what comes.
     let created = engine.instances().create(request()).unwrap();
     assert_eq!(created.options.placed, outline.instance.options.placed);
-    let macs = |one: &engine::Instance| one.options.cards.iter().map(|card| card.mac).collect::<Vec<_>>();
+    let macs =
+        |one: &engine::Instance| one.options.cards.iter().map(|card| card.mac).collect::<Vec<_>>();
     assert_eq!(macs(&created), macs(&outline.instance));
     // The devices are taken now.
     let again = CreateInstance { name: "other".into(), ..request() };

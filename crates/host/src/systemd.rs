@@ -1,4 +1,4 @@
-//! systemd's manager on the D-Bus system bus (org.freedesktop.systemd1(5)).
+//! systemd's manager on the D-Bus system bus (org.freedesktop.systemd1(5)); by systemctl on a host without a bus.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,15 @@ use zbus::blocking::connection::Builder;
 use zbus::zvariant::{DynamicType, OwnedObjectPath, OwnedValue, Str};
 
 use crate::problem;
+use crate::program::{self, Ran};
 use crate::root::Root;
 
 /// systemd creates this directory early at boot (sd_booted(3)).
 const BOOTED: &str = "run/systemd/system";
 const BUS: &str = "run/dbus/system_bus_socket";
+
+/// Reaches systemd without a bus.
+const SYSTEMCTL: &str = "systemctl";
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -29,7 +33,25 @@ const POLL: Duration = Duration::from_millis(50);
 /// A connection to systemd.
 pub struct Systemd<'a> {
     root: &'a Root,
-    bus: Connection,
+    way: Way,
+}
+
+/// How systemd is reached.
+enum Way {
+    /// By the system bus.
+    Bus(Connection),
+    /// By this program, which has a way of its own that needs no bus.
+    Program(String),
+}
+
+impl Change {
+    /// The word of systemctl.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+        }
+    }
 }
 
 /// A change of a unit's state.
@@ -52,26 +74,33 @@ impl<'a> Systemd<'a> {
             return Err(refused(Errno::OPNOTSUPP, reason.into()));
         }
         if !root.exists(BUS) {
-            let reason = "no D-Bus system bus; install the package dbus or dbus-broker";
-            return Err(refused(Errno::NOENT, reason.into()));
+            let Some(systemctl) = program::find(root, SYSTEMCTL).filter(|_| root.is_host()) else {
+                let reason = "no D-Bus system bus; install the package dbus or dbus-broker";
+                return Err(refused(Errno::NOENT, reason.into()));
+            };
+            return Ok(Self { root, way: Way::Program(systemctl) });
         }
         let address = format!("unix:path={}", escaped(&root.shown(BUS)));
         let bus = Builder::address(address.as_str())
             .and_then(|builder| builder.method_timeout(ANSWER).build());
         match bus {
-            Ok(bus) => Ok(Self { root, bus }),
+            Ok(bus) => Ok(Self { root, way: Way::Bus(bus) }),
             Err(error) => Err(refused(Errno::IO, error.to_string())),
         }
     }
 
     /// The state of a unit (`active`, `inactive`, ...); `None` if there is no such unit.
     pub fn state(&self, unit: &str) -> Result<Option<String>, HostError> {
+        let bus = match &self.way {
+            Way::Bus(bus) => bus,
+            Way::Program(systemctl) => return self.state_by(systemctl, unit),
+        };
         let failed = |error| self.failed("query the state of", unit, error);
-        let path: OwnedObjectPath = self.manager("LoadUnit", &unit).map_err(failed)?;
-        if self.property(&path, UNIT, "LoadState").map_err(failed)? == "not-found" {
+        let path: OwnedObjectPath = manager(bus, "LoadUnit", &unit).map_err(failed)?;
+        if property(bus, &path, UNIT, "LoadState").map_err(failed)? == "not-found" {
             return Ok(None);
         }
-        self.property(&path, UNIT, "ActiveState").map_err(failed).map(Some)
+        property(bus, &path, UNIT, "ActiveState").map_err(failed).map(Some)
     }
 
     /// Starts or stops a unit and waits for the end of that job; `false` after `patience`.
@@ -81,17 +110,20 @@ impl<'a> Systemd<'a> {
         change: Change,
         patience: Duration,
     ) -> Result<bool, HostError> {
-        let (method, words) = match change {
-            Change::Start => ("StartUnit", "start"),
-            Change::Stop => ("StopUnit", "stop"),
+        let until = Instant::now() + patience;
+        let bus = match &self.way {
+            Way::Bus(bus) => bus,
+            Way::Program(systemctl) => return self.change_by(systemctl, unit, change, until),
+        };
+        let method = match change {
+            Change::Start => "StartUnit",
+            Change::Stop => "StopUnit",
         };
         // `replace`: like systemctl.
-        let job: OwnedObjectPath = self
-            .manager(method, &(unit, "replace"))
-            .map_err(|error| self.failed(words, unit, error))?;
-        let until = Instant::now() + patience;
+        let job: OwnedObjectPath = manager(bus, method, &(unit, "replace"))
+            .map_err(|error| self.failed(change.words(), unit, error))?;
         // The object of a job disappears when the job is done.
-        while self.property(&job, JOB, "State").is_ok() {
+        while property(bus, &job, JOB, "State").is_ok() {
             if Instant::now() >= until {
                 return Ok(false);
             }
@@ -100,26 +132,55 @@ impl<'a> Systemd<'a> {
         Ok(true)
     }
 
-    fn manager<B: serde::Serialize + DynamicType>(
-        &self,
-        method: &str,
-        body: &B,
-    ) -> zbus::Result<OwnedObjectPath> {
-        let reply = self.bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), method, body)?;
-        reply.body().deserialize()
+    fn state_by(&self, systemctl: &str, unit: &str) -> Result<Option<String>, HostError> {
+        let args = ["show", "--property=LoadState,ActiveState", "--", unit];
+        let ran = self.ran(systemctl, "query the state of", unit, &args)?;
+        let value = |name: &str| {
+            let mut lines = ran.output.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+        };
+        if value("LoadState").as_deref() == Some("not-found") {
+            return Ok(None);
+        }
+        Ok(value("ActiveState"))
     }
 
-    fn property(
+    /// Without waiting for the job, which has no timeout of ours; it is done when the unit has left the states between.
+    fn change_by(
         &self,
-        path: &OwnedObjectPath,
-        interface: &str,
-        name: &str,
-    ) -> zbus::Result<String> {
-        let body = (interface, name);
-        let reply = self.bus.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "Get", &body)?;
-        let value: OwnedValue = reply.body().deserialize()?;
-        let text = Str::try_from(value)?;
-        Ok(text.as_str().to_owned())
+        systemctl: &str,
+        unit: &str,
+        change: Change,
+        until: Instant,
+    ) -> Result<bool, HostError> {
+        let args = ["--no-block", "--no-ask-password", change.words(), "--", unit];
+        self.ran(systemctl, change.words(), unit, &args)?;
+        loop {
+            let state = self.state_by(systemctl, unit)?.unwrap_or_default();
+            let is_done = match change {
+                Change::Start => matches!(state.as_str(), "active" | "failed"),
+                Change::Stop => matches!(state.as_str(), "inactive" | "failed"),
+            };
+            if is_done || Instant::now() >= until {
+                return Ok(is_done);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn ran(
+        &self,
+        systemctl: &str,
+        action: &str,
+        unit: &str,
+        args: &[&str],
+    ) -> Result<Ran, HostError> {
+        let ran = program::run(self.root, systemctl, args)?;
+        if ran.well {
+            return Ok(ran);
+        }
+        let action = format!("{action} {unit} through");
+        Err(problem::because(self.root, action, systemctl, Errno::IO, ran.words))
     }
 
     fn failed(&self, action: &str, unit: &str, error: zbus::Error) -> HostError {
@@ -130,6 +191,28 @@ impl<'a> Systemd<'a> {
         let action = format!("{action} {unit} through");
         problem::because(self.root, action, BUS, Errno::IO, reason)
     }
+}
+
+fn manager<B: serde::Serialize + DynamicType>(
+    bus: &Connection,
+    method: &str,
+    body: &B,
+) -> zbus::Result<OwnedObjectPath> {
+    let reply = bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), method, body)?;
+    reply.body().deserialize()
+}
+
+fn property(
+    bus: &Connection,
+    path: &OwnedObjectPath,
+    interface: &str,
+    name: &str,
+) -> zbus::Result<String> {
+    let body = (interface, name);
+    let reply = bus.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "Get", &body)?;
+    let value: OwnedValue = reply.body().deserialize()?;
+    let text = Str::try_from(value)?;
+    Ok(text.as_str().to_owned())
 }
 
 /// Escapes a path for a D-Bus address (D-Bus Specification, Server Addresses).

@@ -62,10 +62,10 @@ fn processes_with_open_or_mapped_nodes_hold_the_gpu() {
     assert_eq!(
         holders(&fake, &[gpu, audio]),
         [
-            "0000:01:00.0 /dev/nvidia1: python3 (pid 11, session-2.scope)",
+            "0000:01:00.0 /dev/nvidia1: python3 (pid 11, session-2.scope of user 1000)",
             "0000:01:00.0 /dev/dri/card1: Xorg (pid 12)",
             "0000:01:00.0 /dev/nvidia1: Xorg (pid 12)",
-            "0000:01:00.1 /dev/snd/pcmC0D3p: pipewire (pid 13, pipewire.service)",
+            "0000:01:00.1 /dev/snd/pcmC0D3p: pipewire (pid 13, pipewire.service of user 1000)",
         ]
     );
     assert_eq!(holders(&fake, &["0000:00:01.0"]), [""; 0]);

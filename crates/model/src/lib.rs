@@ -18,6 +18,7 @@ mod duration;
 mod fingerprint;
 mod grpc;
 mod holder;
+mod host_display;
 mod host_error;
 mod host_lock;
 mod ids;
@@ -53,6 +54,7 @@ pub use clock::Moment;
 pub use duration::{format_duration, parse_duration};
 pub use fingerprint::{AsFound, Fingerprint, LinkBaseline, PowerControl};
 pub use grpc::GrpcStatus;
+pub use host_display::{FirmwareFramebuffer, HostDisplay, UserPlace, is_broker};
 pub use host_error::HostError;
 pub use host_lock::{HostLock, HostLockError, LockHolder};
 pub use ids::{Class, Id, Kind};
@@ -69,12 +71,12 @@ pub use machine::{
     DiskContent, DiskFile, DiskFormat, DiskUsage, Display, DisplayProtocol, Execution, Exit,
     Firmware, Forward, ForwardError, GuestDisk, GuestFunction, GuestOs, GuestRoot, GuestSlot,
     GuestSource, Halt, HostBlock, HostCpu, HugeMemory, HugePagesUse, HugePool, KernelBoot, Life,
-    MOST_SPARE_PORTS, MachineDisk, MachineHandle, MachineOptions, MachineRun, MachineSpec, Moving,
-    NetworkCard, NetworkUsage, NodeDevice, PasstKind, Placement, PlacementUse, Placing, Plug,
-    PluggedFunction, Presence, Protocol, Restart, RestartChange, RestartPolicy, Rom, Secret, Seed,
-    ShutDown, SparePorts, Topology, USUAL_SPARE_PORTS, Unplugged, Usage, VmmProcess,
-    block_has_data, block_in_use, check_block_name, check_interface_name, check_rom, check_serial,
-    is_serial,
+    MOST_SPARE_PORTS, MOST_USB, MachineDisk, MachineHandle, MachineOptions, MachineRun,
+    MachineSpec, Moving, NetworkCard, NetworkUsage, NodeDevice, PasstKind, Placement, PlacementUse,
+    Placing, Plug, PluggedFunction, Presence, Protocol, Restart, RestartChange, RestartPolicy,
+    RestartUnits, Rom, Seat, Secret, Seed, ShutDown, SparePorts, Topology, USUAL_SPARE_PORTS,
+    Unplugged, Usage, UsbDevice, UsbWish, VmmProcess, block_has_data, block_in_use,
+    check_block_name, check_interface_name, check_rom, check_serial, is_serial,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

@@ -13,10 +13,10 @@ use uuid::Uuid;
 use crate::launch_error::LaunchError;
 use crate::{
     Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, Choice, CpuLayout,
-    DeviceAccess, Display, Execution, Exit, Forward, GuestSlot, HostError, HostLock, HostLockError,
-    HugePool, Inventory, LinkBaseline, Lock, Mac, MachineHandle, MachineOptions, MachineSpec, Mark,
-    MdevDefinition, Moment, NodeAccess, Observed, Plug, PluggedFunction, Presence, Rom, ShutDown,
-    Step, Unplugged, Usage, VfSettings,
+    DeviceAccess, Display, Execution, Exit, Forward, GuestSlot, HostDisplay, HostError, HostLock,
+    HostLockError, HugePool, Inventory, LinkBaseline, Lock, Mac, MachineHandle, MachineOptions,
+    MachineSpec, Mark, MdevDefinition, Moment, NodeAccess, Observed, Plug, PluggedFunction,
+    Presence, Rom, ShutDown, Step, Unplugged, Usage, UsbDevice, VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -154,6 +154,16 @@ pub trait Host: Disk {
     /// If processes cannot be listed.
     fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError>;
 
+    /// What draws on the display functions among these, besides the processes that [`holders`](Self::holders) has. Nothing
+    /// by default.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn display(&self, addresses: &[Address]) -> Result<HostDisplay, HostError> {
+        let _ = addresses;
+        Ok(HostDisplay::default())
+    }
+
     /// Checks that a function responds and that its link is not degraded. Runs in a worker, because reading a lost
     /// device can block.
     ///
@@ -192,6 +202,16 @@ pub trait Host: Disk {
     /// Its own addresses. Empty by default.
     fn own_addresses(&self) -> Vec<IpAddr> {
         Vec::new()
+    }
+
+    /// The USB devices that are connected to it. None by default.
+    fn usb_devices(&self) -> Vec<UsbDevice> {
+        Vec::new()
+    }
+
+    /// Gives a USB device that no program has open back to the host's drivers. A VMM does that itself, unless it is killed.
+    fn reattach_usb(&self, device: &UsbDevice) {
+        let _ = device;
     }
 
     /// The huge pages that the host has reserved, for each NUMA node and for all together. Empty by default.

@@ -5,7 +5,7 @@
 use model::{LocksBesides, NodeAccess, PowerControl, Step, StepKind, VfSettings, VfioNode};
 use uuid::Uuid;
 
-const JOURNAL: [(StepKind, &str); 25] = [
+const JOURNAL: [(StepKind, &str); 28] = [
     (
         StepKind::Mark,
         r#"{"step":"mark","address":"0000:01:00.0","mark":{"store":"00000000-0000-0000-0000-000000000001","claim":"00000000-0000-0000-0000-000000000002","state_dir":"/var/lib/handover"}}"#,
@@ -88,6 +88,18 @@ const JOURNAL: [(StepKind, &str); 25] = [
         r#"{"step":"remove_from_boot_list","address":"0000:01:00.0","vendor":"10de","device":"1234","driver":"vfio-pci"}"#,
     ),
     (StepKind::SetVgpu, r#"{"step":"set_vgpu","address":"0000:01:00.0","from":0,"to":1155}"#),
+    (
+        StepKind::SetConsole,
+        r#"{"step":"set_console","address":"0000:01:00.0","console":1,"from":true,"to":false}"#,
+    ),
+    (
+        StepKind::SetFramebuffer,
+        r#"{"step":"set_framebuffer","address":"0000:01:00.0","device":"simple-framebuffer.0","driver":"simple-framebuffer","from":true,"to":false}"#,
+    ),
+    (
+        StepKind::SetModule,
+        r#"{"step":"set_module","address":"0000:01:00.0","module":"nvidia_drm","from":true,"to":false}"#,
+    ),
 ];
 
 /// One step of each kind, parsed as from the journal.
@@ -177,6 +189,40 @@ fn changes_of_different_parts_of_a_function_are_distinguished() {
     assert!(!unit("a.service").changes_the_same(&unit("b.service")));
     let load = Step::LoadModule { module: "vfio_pci".into() };
     assert!(!load.changes_the_same(&load));
+}
+
+/// The desktop comes back when there is a card to draw on, and in the reverse order of its end.
+#[test]
+fn a_display_is_restored_after_its_card() {
+    let address: model::Address = "0000:01:00.0".parse().unwrap();
+    let unit = |unit: &str| Step::SetUnit { address, unit: unit.into(), from: true, to: false };
+    let module =
+        |module: &str| Step::SetModule { address, module: module.into(), from: true, to: false };
+    let (device, driver) = ("simple-framebuffer.0".to_owned(), "simple-framebuffer".to_owned());
+    let done = [
+        unit("gdm.service"),
+        unit("xrdp.service"),
+        Step::SetConsole { address, console: 1, from: true, to: false },
+        Step::SetFramebuffer { address, device, driver, from: true, to: false },
+        module("nvidia_drm"),
+        module("nvidia_modeset"),
+        Step::Unbind { address, driver: "nvidia".into() },
+        Step::Bind { address, driver: "vfio-pci".into() },
+    ];
+    let words: Vec<String> = model::restoring(&done).iter().map(Step::describe).collect();
+    assert_eq!(
+        words,
+        [
+            "unbind 0000:01:00.0 from vfio-pci",
+            "return 0000:01:00.0 to nvidia",
+            "load the module nvidia_modeset",
+            "load the module nvidia_drm",
+            "bind simple-framebuffer.0 to simple-framebuffer",
+            "draw the text console on 0000:01:00.0 again (vtcon1)",
+            "start xrdp.service",
+            "start gdm.service",
+        ]
+    );
 }
 
 #[test]

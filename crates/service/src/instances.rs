@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::disks::{KnownDisks, ShownDisks};
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, cpu, disks, display, life, memory, networks, render, roms};
+use crate::{claims, cpu, disks, display, life, memory, networks, render, roms, seat};
 
 /// The longest time that a guest can have to shut down.
 const LONGEST_STOP: Duration = Duration::from_secs(3600);
@@ -174,6 +174,7 @@ pub fn update(
 ) -> Result<api::Instance, Refusal> {
     expect_objects(all)?;
     expect_supported(all)?;
+    let seat = seat::change(&wanted)?;
     let has_network = wanted.network.is_some() || wanted.networks.is_some();
     let network = networks::wish(wanted.network, wanted.networks)?;
     let devices = wanted.devices.map(|wishes| {
@@ -182,6 +183,7 @@ pub fn update(
     let before = engine.instances().find(key)?.options.cpu.topology;
     let (topology, hide_kvm) = cpu::change(wanted.cpu.as_ref(), before)?;
     let machine = ChangeMachine {
+        seat,
         vcpus: wanted.vcpus,
         topology,
         hide_kvm,
@@ -440,6 +442,7 @@ fn accept(
     expect_objects(all)?;
     expect_no_words("cmd", wanted.cmd.as_deref())?;
     expect_no_words("entrypoint", wanted.entrypoint.as_deref())?;
+    let seat = seat::wanted(&wanted)?;
     if wanted.env.is_some_and(|env| !env.is_empty()) {
         return Err(for_containers("env"));
     }
@@ -480,6 +483,7 @@ fn accept(
             password_hash: wanted.password_hash,
         },
         spare_ports: wanted.spare_ports,
+        seat,
         life: life::life(wanted.restart_policy.as_ref(), wanted.autostart.as_ref())?,
         tags: wanted.tags.unwrap_or_default(),
     })

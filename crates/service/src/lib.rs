@@ -26,6 +26,7 @@ pub mod reconcile;
 pub mod refusals;
 pub mod render;
 mod roms;
+mod seat;
 pub mod sriov;
 pub mod stats;
 pub mod templates;

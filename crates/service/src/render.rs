@@ -6,7 +6,7 @@ use engine::{
 };
 use model::{Kind, format_size};
 
-use crate::{cpu, display, life, memory};
+use crate::{cpu, display, life, memory, seat};
 
 /// The names of instance states.
 pub(crate) const STATES: [(InstanceState, &str); 8] = [
@@ -135,6 +135,10 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
             .filter(|_| runs)
             .map(|access| access.as_str().to_owned()),
         spare_ports: instance.options.spare_ports,
+        take_display: instance.options.seat.take_display.then_some(true),
+        restart_units: seat::shown_units(instance.options.seat.restart_units),
+        usb: seat::shown_usb(&instance.options.seat),
+        input: instance.options.seat.input.then_some(true),
         network: api::Network::default(),
         networks: Vec::new(),
         roms: instance.options.roms.iter().map(|rom| rom.device.to_string()).collect(),

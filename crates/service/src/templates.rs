@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use api::{BlockDisk, Cdrom, CreateInstance, GpuRequest, NewDisk, VolumeMount, Wish};
 use engine::{DeviceWish, Engine, Instance, NO_USER_DATA, Volume};
 use model::choose::{Filter, Want, WantKind};
-use model::{Code, DiskContent, Forward, Refusal, format_size, parse_duration, parse_size};
+use model::{
+    Code, DiskContent, Forward, Refusal, UsbWish, format_size, parse_duration, parse_size,
+};
 use serde_json::{Map, Value, json};
 
 use crate::disks::shown_block;
 use crate::instances::{device, vgpu};
-use crate::{cpu, display, instances, life, networks, roms};
+use crate::{cpu, display, instances, life, networks, roms, seat};
 
 /// The request that makes an instance like this one.
 ///
@@ -53,6 +55,10 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         hugepages: Some(options.huge_pages.as_str().to_owned()),
         placement: Some(options.placement.as_str().to_owned()),
         spare_ports: options.spare_ports,
+        take_display: options.seat.take_display.then_some(true),
+        restart_units: seat::shown_units(options.seat.restart_units),
+        usb: some(seat::shown_usb(&options.seat)),
+        input: options.seat.input.then_some(true),
         network: one,
         networks: several,
         roms: roms::template(engine, &instance),
@@ -198,6 +204,11 @@ pub fn differences(
         // A single card is asked for by either field.
         fields.insert("networks".into(), json!(networks::requests(&instance)));
     }
+    // The default is not shown, but can be asked for.
+    if let Some(fields) = there.as_object_mut() {
+        let units = instance.options.seat.restart_units.as_str();
+        fields.insert("restart_units".into(), json!(units));
+    }
     // It is not shown, but compared.
     let password = instance.options.display_password.as_ref().map(model::Secret::reveal);
     if let Some(display) = there.get_mut("display").and_then(Value::as_object_mut) {
@@ -293,10 +304,12 @@ fn is_same(field: &str, asked: &Value, there: &Value) -> bool {
         let size = |text: &str| parse_size(text).ok();
         let duration = |text: &str| parse_duration(text).ok();
         let forward = |text: &str| text.parse::<Forward>().ok();
+        let usb = |text: &str| text.parse::<UsbWish>().ok();
         return asked.trim() == there.trim()
             || (size(asked).is_some() && size(asked) == size(there))
             || (duration(asked).is_some() && duration(asked) == duration(there))
             || (forward(asked).is_some() && forward(asked) == forward(there))
+            || (usb(asked).is_some() && usb(asked) == usb(there))
             || is_of_address(asked, there);
     }
     let nothing = |value: &Value| match value {

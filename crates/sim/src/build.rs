@@ -2,7 +2,7 @@
 
 use model::{Address, Class, Function, Group, Id, Inventory, Kind, VfioSupport, VgpuType};
 
-use crate::hardware::{Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
+use crate::hardware::{Desktop, Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
 
 /// One function of a simulated host.
 #[derive(Clone, Debug)]
@@ -116,6 +116,24 @@ pub fn workstation() -> Inventory {
         })
         .collect();
     Card::inventory(&cards)
+}
+
+/// The same workstation with a desktop on its first GPU: `gdm.service` and a session, a remote-desktop server on the same
+/// card, a console, a framebuffer of the firmware, and NVIDIA's modules.
+#[must_use]
+pub fn desktop() -> Hardware {
+    let mut hardware = Hardware::from(workstation());
+    let (manager, server) = ("gdm.service".to_owned(), "xrdp.service".to_owned());
+    hardware.units = [(manager.clone(), true), (server.clone(), true)].into();
+    hardware.desktop = Address::new(0, 1, 0, 0).map(|card| Desktop {
+        card,
+        manager,
+        server: Some(server),
+        consoles: vec![1],
+        framebuffer: Some(("simple-framebuffer.0".into(), "simple-framebuffer".into())),
+        modules: ["nvidia_drm", "nvidia_modeset", "nvidia_uvm"].map(Into::into).into(),
+    });
+    hardware
 }
 
 /// The hardware of these cards, each device with a serial number, and the nodes of iommufd.

@@ -19,6 +19,25 @@ pub struct Hardware {
     pub persistent: BTreeSet<Address>,
     /// Units, and whether they are active after the boot.
     pub units: BTreeMap<String, bool>,
+    /// The desktop of the host, if it has one.
+    pub desktop: Option<Desktop>,
+}
+
+/// What draws on a card of the host after each boot.
+#[derive(Clone, Debug)]
+pub struct Desktop {
+    /// The card.
+    pub card: Address,
+    /// The unit of the display manager. While it runs and the card has its native driver, a session draws on it.
+    pub manager: String,
+    /// A service that uses the card too, if any.
+    pub server: Option<String>,
+    /// The virtual consoles.
+    pub consoles: Vec<u32>,
+    /// A framebuffer of the firmware in the card's memory, with its driver.
+    pub framebuffer: Option<(String, String)>,
+    /// The modules on the card's driver, those first that no other uses.
+    pub modules: Vec<String>,
 }
 
 /// SR-IOV properties of a physical function (PCI Express Base Specification, 9.3.3).

@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub device_nodes: BTreeMap<Address, NodeAccess>,
     /// Units, and whether they are active.
     pub units: BTreeMap<String, bool>,
+    /// Virtual consoles, framebuffers of the firmware and modules of the desktop's card: whether they are bound or loaded.
+    pub drawn: BTreeMap<String, bool>,
 }
 
 pub(crate) struct Inside {
@@ -79,6 +81,7 @@ pub(crate) struct Inside {
     pub(crate) file_changes_left: Option<u32>,
     /// Its block devices, with what is on them.
     pub(crate) blocks: Vec<(BlockDevice, BlockUse)>,
+    pub(crate) usb: Vec<model::UsbDevice>,
     /// When the host was created, by both clocks.
     pub(crate) started: Instant,
     pub(crate) started_at: u64,
@@ -135,6 +138,7 @@ impl SimHost {
             disk: None,
             file_changes_left: None,
             blocks: Vec::new(),
+            usb: Vec::new(),
             started: Instant::now(),
             started_at: 1_800_000_000,
             slept: Duration::ZERO,
@@ -177,6 +181,7 @@ impl SimHost {
             mdev_nodes: kernel.mdevs.keys().filter_map(mdev_node).collect(),
             device_nodes: kernel.device_nodes.clone(),
             units: kernel.units.clone(),
+            drawn: kernel.drawn(),
         }
     }
 

@@ -17,9 +17,9 @@ mod turns;
 mod world;
 
 pub use agent::SimAgent;
-pub use build::{Card, gpus, server, workstation};
+pub use build::{Card, desktop, gpus, server, workstation};
 pub use fault::{Fault, When};
-pub use hardware::{Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
+pub use hardware::{Desktop, Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
 pub use host::{BLOCKS, SimHost, Snapshot};
 pub use kernel::{FunctionState, MdevState, ResetDone};
 pub use launcher::SimLauncher;

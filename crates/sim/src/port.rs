@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use model::{
     Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, CpuLayout, Disk,
-    Fingerprint, Holder, Host, HostError, HostLock, HostLockError, HugePool, Inventory,
-    LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
-    VfSettings,
+    Fingerprint, Holder, Host, HostDisplay, HostError, HostLock, HostLockError, HugePool,
+    Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, Moment, NodeAccess, Observed,
+    Step, UsbDevice, VfSettings,
 };
 
 use crate::fault::{self, Fault};
@@ -221,6 +221,14 @@ impl Host for SimHost {
             return Err(HostError::Deadline { step, seconds: 10 });
         }
         Ok(inside.kernel.holders_of(addresses))
+    }
+
+    fn usb_devices(&self) -> Vec<UsbDevice> {
+        self.inside().usb.clone()
+    }
+
+    fn display(&self, addresses: &[Address]) -> Result<HostDisplay, HostError> {
+        Ok(self.inside().kernel.display_of(addresses))
     }
 
     fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError> {

@@ -55,6 +55,11 @@ impl SimHost {
         blocks.push((device, found));
     }
 
+    /// What is connected by USB from now on.
+    pub fn set_usb(&self, devices: Vec<model::UsbDevice>) {
+        self.inside().usb = devices;
+    }
+
     /// Takes a block device away.
     pub fn remove_block(&self, path: &Path) {
         self.inside().blocks.retain(|(device, _)| device.path != path);

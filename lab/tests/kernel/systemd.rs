@@ -12,6 +12,12 @@ use crate::support::{Host, IGB as NIC, wanted};
 const TOKEN_FILE: &str = "/etc/handover/token";
 const TOKENS: [&str; 2] = ["first-token-0123456789", "second-token-0123456789"];
 
+/// The graphics card of the topology.
+const SCREEN: &str = "0000:00:05.0";
+
+/// The boundaries of the journal at which the daemon is killed while it takes the display.
+const DEATHS: [u32; 3] = [4, 6, 20];
+
 /// `systemd-analyze security` rates from 0 (nothing is allowed) to 10. passt needs namespaces and mounts to confine itself.
 const MOST_EXPOSED: f64 = 5.7;
 
@@ -83,15 +89,72 @@ fn a_user_of_another_account_is_seen(host: &Host) {
     assert_eq!(driver(host), "e1000e");
 }
 
+/// A display manager of the test's own: it has the card open, on which the kernel draws the text console.
+fn start_desktop(host: &Host) {
+    host.sh("modprobe bochs; until [ -e /dev/dri/card0 ] && [ $(cat /sys/class/vtconsole/vtcon1/bind) = 1 ]; do sleep 0.1; done
+         cat >/etc/systemd/system/labdm.service <<'EOF'
+[Service]
+ExecStart=/bin/sh -c 'exec 7<>/dev/dri/card0; exec tail -f /dev/null'
+EOF
+         ln -s /etc/systemd/system/labdm.service /etc/systemd/system/display-manager.service
+         systemctl daemon-reload; systemctl start labdm");
+    host.wait("the display manager", 20, || {
+        host.sh("ls -l /proc/$(systemctl show --value -p MainPID labdm)/fd").contains("card0")
+    });
+    assert_eq!(desktop(host), "active 1 bochs-drm");
+}
+
+/// The display manager's state, whether consoles are drawn on the card (nothing without any framebuffer), and its driver.
+fn desktop(host: &Host) -> String {
+    host.sh(&format!(
+        "echo $(systemctl is-active labdm || true) $(cat /sys/class/vtconsole/vtcon1/bind) \
+         $(basename $(readlink /sys/bus/pci/devices/{SCREEN}/driver))"
+    ))
+    .trim()
+    .to_owned()
+}
+
+/// The card of the desktop is refused without consent; with it, the desktop ends, and comes back with the claim's end, also if
+/// the daemon dies on the way.
+fn the_desktop_comes_back(host: &Host) {
+    let refused = host.lab.exec(&format!("handover claim {SCREEN}")).unwrap();
+    assert_ne!(refused.status, 0);
+    for word in ["tail (pid", "labdm.service", "/dev/dri/card0", "--take-display"] {
+        assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);
+    }
+    let claim = format!("handover claim {SCREEN} --owner job/screen --take-display");
+    host.sh(&claim);
+    assert_eq!(desktop(host), "inactive vfio-pci");
+    host.sh("handover release job/screen");
+    assert_eq!(desktop(host), "active 1 bochs-drm");
+    // After the unit was stopped, after the console was unbound, and when vfio-pci has the card.
+    for boundary in DEATHS {
+        host.sh(&format!(
+            "mkdir -p /run/systemd/system/handover.service.d
+             printf '[Service]\\nEnvironment=HANDOVER_KILL_AT={boundary}\\nRestart=no\\n' >/run/systemd/system/handover.service.d/kill.conf
+             systemctl daemon-reload; systemctl restart handover"
+        ));
+        let killed = host.lab.exec(&claim).unwrap();
+        assert_ne!(killed.status, 0, "boundary {boundary}");
+        host.sh("rm /run/systemd/system/handover.service.d/kill.conf
+             systemctl daemon-reload; systemctl reset-failed handover; systemctl start handover");
+        assert_eq!(desktop(host), "active 1 bochs-drm", "boundary {boundary}: {}", log(host));
+    }
+}
+
 fn instance(host: &Host) -> Value {
     host.get("/instances/vm")
 }
 
-/// A machine survives a restart of the daemon and its death, and sees no process but its own.
+/// A machine survives a restart of the daemon and its death, and sees no process but its own. It has the display until it
+/// ends.
 fn a_machine_outlives_the_daemon(host: &Host) {
     host.register("nic0", NIC);
     host.import_guest("guest", "handover.run=nic handover.stay=1");
-    host.create("/instances", &Host::machine("vm", "guest", &["nic0"]));
+    let mut machine = Host::machine("vm", "guest", &["nic0", SCREEN]);
+    machine["take_display"] = true.into();
+    host.create("/instances", &machine);
+    assert_eq!(desktop(host), "inactive vfio-pci");
     let report = host.guest_report("vm");
     assert!(report.contains("check nic ok"), "{report}\n{}", log(host));
     let network = &host.get("/instances/vm")["network"];
@@ -117,7 +180,15 @@ fn a_machine_outlives_the_daemon(host: &Host) {
     assert_eq!(instance(host)["state"], "Running");
     assert_eq!(host.sh("pgrep -x qemu-system-x86").trim(), machine);
     assert_eq!(driver(host), "vfio-pci");
+    assert_eq!(desktop(host), "inactive vfio-pci");
 
+    host.sh(&format!("kill -9 {machine}"));
+    let until = Instant::now() + Duration::from_secs(60);
+    while desktop(host) != "active 1 bochs-drm" {
+        let shown = || host.sh("handover instance show vm; handover claims; ps aux | grep qemu");
+        assert!(Instant::now() < until, "{}: {}\n{}", desktop(host), shown(), log(host));
+        std::thread::sleep(Duration::from_millis(300));
+    }
     host.ask("DELETE", "/instances/vm", None).expect(204);
     assert_eq!(driver(host), "e1000e");
 }
@@ -171,7 +242,9 @@ fn the_unit_does_its_work_under_systemd() {
     println!("systemd-analyze security: {exposure}");
     assert!(exposure < MOST_EXPOSED);
     files_have_their_modes(&host);
+    start_desktop(&host);
     let before = host.snapshot();
+    the_desktop_comes_back(&host);
     a_user_of_another_account_is_seen(&host);
     a_machine_outlives_the_daemon(&host);
     only_its_directories_are_written(&host);

@@ -200,6 +200,7 @@ pub(super) fn wish(owner: &str) -> CreateClaim {
         reset: false,
         evict: false,
         force_network: false,
+        take_display: false,
     }
 }
 

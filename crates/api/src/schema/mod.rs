@@ -57,6 +57,13 @@ macro_rules! uuid {
     };
 }
 
+/// The number of a USB bus or port, 1 to 255.
+macro_rules! usb {
+    () => {
+        "([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])"
+    };
+}
+
 macro_rules! mac {
     () => {
         "([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}"
@@ -131,6 +138,10 @@ texts! {
     PciAddress = concat!("^", address!(), "$"), "0000:a2:00.0";
     /// Vendor or device id, hexadecimal.
     PciId = "^(0[xX])?[0-9a-fA-F]{1,4}$", "10de";
+    /// A USB device of the host: `VENDOR:PRODUCT`, or the bus and the ports that lead to it.
+    UsbWish = concat!(
+        "^([0-9a-fA-F]{4}:[0-9a-fA-F]{4}|", usb!(), "[.-]", usb!(), r"(\.", usb!(), "){0,5})$"
+    ), "046d:c31c";
     /// Owner of a claim, `KIND/ID`. The kinds `instance` and `undo` are for Handover's own use.
     Owner = r"^(?!(instance|undo)/)[a-z0-9-]{1,32}/[^\u0000-\u001f\u007f-\u009f]{1,253}$", "pod/web-1";
     /// Owner of a claim, `KIND/ID`.
@@ -304,6 +315,8 @@ words! {
     Placement = ["none", "auto", "required"];
     /// How a VMM opens the devices of its machine.
     DeviceAccess = ["groups", "descriptors"];
+    /// When services that were stopped for a machine are started again.
+    RestartUnits = ["at-end", "after-start"];
     /// How a machine is connected to networks.
     NetworkMode = ["user", "bridge", "macvtap", "none"];
     /// After which ends a machine is started again.

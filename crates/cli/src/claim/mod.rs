@@ -101,6 +101,11 @@ struct How {
     /// addresses and sessions end
     #[arg(long)]
     force_network: bool,
+
+    /// Take GPUs that the host's desktop or console draws on: the display manager and its sessions end, and come back when
+    /// the claim ends. Only with a daemon
+    #[arg(long)]
+    take_display: bool,
 }
 
 /// List the claims
@@ -185,6 +190,7 @@ impl Claim {
             reset: self.how.reset,
             evict: self.how.evict,
             force_network: self.how.force_network,
+            take_display: self.how.take_display,
         };
         if let Some(root) = self.root {
             let planned = elsewhere::dry_run(&Source { root }, body).map_err(what)?;
@@ -201,7 +207,11 @@ impl Claim {
                 .map_err(what)?;
             return print::planned(&self.backend.connection, &planned);
         }
-        let claim = self.backend.claim(body).map_err(what)?;
+        let claim = self
+            .backend
+            .expect_daemon_for(body.take_display)
+            .and_then(|()| self.backend.claim(body))
+            .map_err(what)?;
         show(&self.backend.connection, &claim)
     }
 }
@@ -229,15 +239,18 @@ impl Claims {
 
 impl Prepare {
     pub fn run(self) -> Done {
-        let How { uid, reset, evict, force_network } = self.how;
-        let body = PrepareClaim { uid, reset, evict, force_network };
+        let How { uid, reset, evict, force_network, take_display } = self.how;
+        let body = PrepareClaim { uid, reset, evict, force_network, take_display };
         let path = format!("/claims/{}/prepare", segment(&self.claim));
         let claim = self
             .backend
-            .ask(
-                async |client| client.post(&path, Some(&body)).await,
-                |engine| service::claims::prepare(engine, &self.claim, body),
-            )
+            .expect_daemon_for(take_display)
+            .and_then(|()| {
+                self.backend.ask(
+                    async |client| client.post(&path, Some(&body)).await,
+                    |engine| service::claims::prepare(engine, &self.claim, body),
+                )
+            })
             .map_err(Failure::to(format!("prepare the claim {}", self.claim)))?;
         show(&self.backend.connection, &claim)
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::disks::Disks;
 use super::life::Life;
 use super::networks::Networks;
+use super::seat::Seat;
 use super::{password, plan, show, template};
 use crate::connection::{Connection, tag};
 use crate::failure::{Done, Failure};
@@ -21,7 +22,7 @@ use crate::progress::Progress;
 use crate::values;
 
 /// The options that a file has instead.
-const OPTIONS: [&str; 40] = [
+const OPTIONS: [&str; 44] = [
     "image",
     "size",
     "vcpus",
@@ -46,6 +47,10 @@ const OPTIONS: [&str; 40] = [
     "hugepages",
     "placement",
     "spare_ports",
+    "take_display",
+    "restart_units",
+    "usb",
+    "input",
     "networks",
     "mac",
     "publish",
@@ -144,6 +149,8 @@ pub struct Create {
     /// Ports for devices that it gets while it runs, 0 to 16; 4 by default
     #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
     spare_ports: Option<u32>,
+    #[command(flatten)]
+    seat: Seat,
     #[command(flatten)]
     networks: Networks,
     /// File with the public SSH keys that may log in (repeatable), such as ~/.ssh/id_ed25519.pub
@@ -274,6 +281,7 @@ impl Create {
         };
         self.disks.fill(&mut body);
         self.networks.fill(&mut body)?;
+        self.seat.fill(&mut body);
         Ok(body)
     }
 

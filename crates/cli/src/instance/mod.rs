@@ -11,6 +11,7 @@ mod networks;
 mod password;
 mod pause;
 mod plan;
+mod seat;
 mod set;
 mod ssh;
 mod stats;
@@ -72,7 +73,13 @@ enum Command {
         yaml: bool,
     },
     /// Start the machines of stopped instances
-    Start(Several),
+    Start {
+        #[command(flatten)]
+        several: Several,
+        /// From now on, end the host's desktop and console on its GPUs while it runs, as `handover instance set --take-display true`
+        #[arg(long)]
+        take_display: bool,
+    },
     /// Stop the machine of an instance; it keeps its devices
     Stop(Stop),
     /// Stop the machines of instances if they run, and start them
@@ -146,7 +153,12 @@ impl Instance {
                 let what = format!("show the instance {instance}");
                 show_after(&connection, what, async |client| client.get(&path).await)
             }
-            Command::Start(several) => several.run(&connection, Verb::Start),
+            Command::Start { several, take_display: false } => {
+                several.run(&connection, Verb::Start)
+            }
+            Command::Start { several, take_display: true } => {
+                several.run(&connection, Verb::StartWithDisplay)
+            }
             Command::Stop(stop) => stop.run(&connection),
             Command::Restart(several) => several.run(&connection, Verb::Restart),
             Command::Pause(several) => several.run(&connection, Verb::Pause),
@@ -365,6 +377,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
     let mut more = Vec::new();
     let first = devices.next().unwrap_or_else(|| machine.devices.join(" "));
     more.extend(devices);
+    let seat = seat::shown(machine);
     let mut fields = vec![
         ("name", machine.name.clone()),
         ("id", machine.id.clone()),
@@ -379,6 +392,8 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("firmware", machine.firmware.clone()),
         ("tpm", if machine.tpm == Some(true) { "2.0".into() } else { String::new() }),
         ("rom", machine.roms.join(" ")),
+        ("display", seat.0),
+        ("usb", seat.1),
         ("screen", screen(machine)),
     ];
     let networks = networks::lines(machine).into_iter().enumerate();

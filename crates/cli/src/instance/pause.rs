@@ -1,7 +1,7 @@
 //! `handover instance start`, `restart`, `pause` and `resume`, of one or several.
 
-use api::Instance as Machine;
 use api::client::{Client, segment};
+use api::{Instance as Machine, UpdateInstance};
 use clap::Args;
 use model::Refusal;
 
@@ -24,6 +24,7 @@ pub struct Several {
 #[derive(Clone, Copy, Debug)]
 pub enum Verb {
     Start,
+    StartWithDisplay,
     Restart,
     Pause,
     Resume,
@@ -33,7 +34,7 @@ impl Verb {
     /// The word of the command, and that of its success.
     const fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Start => ("start", "Started"),
+            Self::Start | Self::StartWithDisplay => ("start", "Started"),
             Self::Restart => ("restart", "Restarted"),
             Self::Pause => ("pause", "Paused"),
             Self::Resume => ("resume", "Resumed"),
@@ -50,6 +51,11 @@ impl Verb {
                 }
                 "start"
             }
+            Self::StartWithDisplay => {
+                let change = UpdateInstance { take_display: Some(true), ..Default::default() };
+                let _: Machine = client.patch(&path, &change).await?;
+                "start"
+            }
             _ => self.words().0,
         };
         client.post(&format!("{path}/{word}"), None::<&()>).await
@@ -60,7 +66,9 @@ impl Several {
     /// One instance is shown as it is afterwards, of several each is a line.
     pub fn run(self, connection: &Connection, verb: Verb) -> Done {
         let (word, done) = verb.words();
-        if let (Verb::Start | Verb::Restart, [instance]) = (verb, self.instances.as_slice()) {
+        if let (Verb::Start | Verb::StartWithDisplay | Verb::Restart, [instance]) =
+            (verb, self.instances.as_slice())
+        {
             let what = format!("{word} the instance {instance}");
             let sent = async |client: Client| waiting(&what, verb.send(&client, instance)).await;
             return show(connection, &connection.talk(sent).map_err(Failure::to(&*what))?);

@@ -11,6 +11,7 @@ use super::create::wishes;
 use super::life::Life;
 use super::networks::Networks;
 use super::password;
+use super::seat::ChangedSeat;
 use crate::values;
 
 /// Change an instance
@@ -64,6 +65,8 @@ pub struct Set {
     #[arg(long, value_name = "USE")]
     placement: Option<String>,
     #[command(flatten)]
+    seat: ChangedSeat,
+    #[command(flatten)]
     networks: Networks,
     /// Device (repeatable), as `handover instance create` takes it, in place of all that the instance has
     #[arg(long = "device", value_name = "WANT")]
@@ -101,7 +104,7 @@ impl Set {
                 Display { enabled: None, protocol: Some(protocol), video_memory, listen, password }
             }
         });
-        let body = UpdateInstance {
+        let mut body = UpdateInstance {
             vcpus: self.vcpus,
             cpu: (cpu != Cpu::default()).then_some(cpu),
             hostname: self.hostname,
@@ -116,7 +119,9 @@ impl Set {
             devices: (self.no_devices || !devices.is_empty()).then_some(devices),
             restart_policy: self.life.restart(),
             autostart: self.life.autostart(),
+            ..UpdateInstance::default()
         };
+        self.seat.fill(&mut body);
         if body == UpdateInstance::default() {
             return Err(Refusal::new(
                 Code::InvalidRequest,

@@ -67,6 +67,7 @@ impl Claims {
         instance: Uuid,
         wants: &[Want],
         leaving: &[Uuid],
+        take_display: bool,
     ) -> Result<(Vec<StoredClaim>, Inventory), Refusal> {
         if wants.is_empty() {
             return Ok((Vec::new(), Inventory::default()));
@@ -78,7 +79,7 @@ impl Claims {
             id,
             wants,
             options,
-            Consent::NONE,
+            Consent::NONE.with_display(take_display),
             Own { instance: Some(instance), leaving },
         )?;
         let registered = self.store.read(StoredDevice::all)?;

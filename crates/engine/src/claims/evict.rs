@@ -87,7 +87,7 @@ impl Claims {
 
     /// The result of ending a process's use. If that failed and the process is still there, the refusal names it: what
     /// helps is that a person ends it.
-    fn still_used(
+    pub(super) fn still_used(
         &self,
         taken: &[Address],
         pid: u32,

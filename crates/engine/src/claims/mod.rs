@@ -5,6 +5,7 @@ mod available;
 mod blocks;
 pub(crate) mod choose;
 mod differences;
+mod display;
 mod evict;
 mod lease;
 mod prepare;

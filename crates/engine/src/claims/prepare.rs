@@ -12,7 +12,7 @@ use model::{
 
 use super::Claims;
 use super::choose::HostState;
-use super::differences;
+use super::{differences, display};
 use crate::consent::{Consent, Named};
 use crate::owners;
 use crate::refusals::{self, with_failed_undo};
@@ -43,14 +43,15 @@ impl Access {
             defers_groups: false,
             device_nodes: uid != 0,
             reset: request.reset,
-            consent: Consent::options(request.evict, request.force_network),
+            consent: request.consent(),
         }
     }
 
     /// The options for an instance: no access to the functions' own nodes, and no reset, because VFIO resets each device
     /// when it is opened.
-    pub const fn machine(uid: u32, defers_groups: bool) -> Self {
-        Self { uid, defers_groups, device_nodes: false, reset: false, consent: Consent::NONE }
+    pub const fn machine(uid: u32, defers_groups: bool, take_display: bool) -> Self {
+        let consent = Consent::NONE.with_display(take_display);
+        Self { uid, defers_groups, device_nodes: false, reset: false, consent }
     }
 }
 
@@ -149,7 +150,21 @@ impl Claims {
             let named = Named::of(&claim.wants, parts.map(Part::lost));
             let named = if is_new { named } else { named.in_claim(self.key_of(&claim.claim)) };
             let lost: Vec<Address> = claim.claim.lost().collect();
+            let takes = access.consent.takes_display();
+            let cards = if takes { display::cards(&inventory, &claim.claim) } else { Vec::new() };
+            let holders = match cards.as_slice() {
+                [] => holders,
+                cards => {
+                    // Before any session is ended.
+                    let other = holders.iter().find(|one| !access.consent.covers(one, &named));
+                    if let Some(other) = other {
+                        return Err(refusals::used(other, access.consent, &named));
+                    }
+                    self.end_sessions(operation, id, cards, &lost)?
+                }
+            };
             self.evict_holders(operation, id, &lost, &holders, access.consent, &named)?;
+            self.let_go_of_display(operation, id, &cards)?;
         }
         let (plan, found) = self.plan(&inventory, &claim.claim, access)?;
         self.perform_plan(operation, claim, &plan)?;

@@ -6,8 +6,7 @@ use model::{Claim, ClaimState, Code, Observed, Refusal};
 use uuid::Uuid;
 
 use super::choose::{HostState, Own, Terms, expect_few};
-use super::{Access, Claims};
-use crate::consent::Consent;
+use super::{Access, Claims, display};
 use crate::lock::lock;
 use crate::refusals::with_failed_undo;
 use crate::store::{Durability, OpenOperation, StoredClaim};
@@ -117,6 +116,10 @@ impl Claims {
         };
         let access = Access::of(request);
         let mut plan = self.plan(&inventory, &claim.claim, &access)?.0;
+        if access.consent.takes_display() && claim.claim.state == ClaimState::Reserved {
+            let cards = display::cards(&inventory, &claim.claim);
+            plan.first.splice(0..0, self.display_steps(&cards)?);
+        }
         // A loaded module stays as it is; what cannot be observed is listed.
         plan.first.retain(|step| self.hardware.host.observe(step) != Ok(Observed::After));
         Ok((claim.claim, plan))
@@ -134,7 +137,7 @@ impl Claims {
         request: &ClaimRequest,
     ) -> Result<(StoredClaim, HostState), Refusal> {
         self.expect_boot_list(request.at_boot)?;
-        let consent = Consent::options(request.evict, request.force_network);
+        let consent = request.consent();
         let (mut chosen, state) =
             self.choose(id, &request.wants, request.options(), consent, Own::default())?;
         if request.define {
@@ -148,6 +151,7 @@ impl Claims {
             alone: request.alone,
         };
         let mut claim = self.claim_of(id, terms, chosen, &state.inventory)?;
+        display::expect_card(&state.inventory, &claim.claim, consent)?;
         if request.at_boot {
             put_on_boot_list(&mut claim)?;
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{
-    Address, Binding, Checked, ClaimState, Code, HostError, Observed, Refusal, Step, WhenAbsent,
-    restoring,
+    Address, Binding, Checked, ClaimState, Code, HostError, Observed, Refusal, Step, UndoOrder,
+    UndoStage, WhenAbsent, restoring,
 };
 
 use super::Claims;
@@ -268,6 +268,11 @@ fn around_overrides(steps: Vec<Step>) -> Vec<Step> {
     kept
 }
 
+/// Whether a step comes after all functions: units and what draws on a card do not depend on each function's return.
+fn is_after_all(step: &Step) -> bool {
+    step.facts().undo_order.map(UndoOrder::stage) == Some(UndoStage::AfterAll)
+}
+
 /// What another tool did if this restoring step has nothing left to do in an intact claim.
 fn undone_by_others(step: &Step) -> Option<String> {
     match step {
@@ -359,7 +364,8 @@ impl Restoring<'_> {
     /// Performs one restoring step, if needed; `rest` are the steps after it.
     fn step(&mut self, step: &Step, rest: &[Step]) -> Result<(), Refusal> {
         let Some(address) = step.address() else { return Ok(()) };
-        if self.skipped.contains(&address) && !self.only_mark_left(address, step) {
+        let left_out = self.skipped.contains(&address) && !self.only_mark_left(address, step);
+        if left_out && (!is_after_all(step) || self.is_unhealthy(address)) {
             return Ok(());
         }
         let facts = step.facts();
@@ -400,13 +406,27 @@ impl Restoring<'_> {
                 }
                 Ok(())
             }
-            Ok(Observed::Absent) if facts.when_absent == WhenAbsent::Undone => Ok(()),
+            Ok(Observed::Absent) if facts.when_absent == WhenAbsent::Undone => {
+                if let Step::SetFramebuffer { device, .. } = step {
+                    self.outcome.notes.push(format!(
+                        "{address}: the kernel has removed {device}; without a driver of its own, the card draws the \
+                         console again after the next start of the host"
+                    ));
+                }
+                Ok(())
+            }
             Ok(Observed::Absent) => self.restore_absent(address, step, rest),
             Err(error) => {
                 self.step_failed(address, step, error);
                 Ok(())
             }
         }
+    }
+
+    /// Whether the function needs manual attention since this restoring: a worker can still be inside the kernel on it.
+    fn is_unhealthy(&self, address: Address) -> bool {
+        let mut failed = self.outcome.failed.iter();
+        failed.any(|failed| failed.address == address && failed.health.is_some())
     }
 
     /// Whether this step removes the mark from a function that is left to another tool. A function that could not be
@@ -484,6 +504,10 @@ impl Restoring<'_> {
     fn step_failed(&mut self, address: Address, step: &Step, error: HostError) {
         match error {
             HostError::Deadline { .. } | HostError::Locked { .. } => self.fail_with(address, error),
+            _ if step.facts().undo_order.is_some_and(UndoOrder::is_optional) => {
+                let step = step.describe();
+                self.outcome.notes.push(format!("{address}: cannot {step}: {error}"));
+            }
             _ if step.outlasts_the_boot() => {
                 let reason = error.to_string();
                 self.outcome.failed.push(Failed { address, reason, health: None });

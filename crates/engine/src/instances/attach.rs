@@ -91,7 +91,12 @@ impl Instances {
     /// A new claim of one device.
     fn choose_one(&self, row: &StoredInstance, wish: &DeviceWish) -> Result<StoredClaim, Refusal> {
         let wants = self.wanted_devices(std::slice::from_ref(wish))?;
-        let (chosen, _) = self.claims.choose_for_instance(row.instance.id, &wants, &[])?;
+        let (chosen, _) = self.claims.choose_for_instance(
+            row.instance.id,
+            &wants,
+            &[],
+            row.instance.options.seat.take_display,
+        )?;
         let count = chosen.len();
         match <[StoredClaim; 1]>::try_from(chosen) {
             Ok([one]) => Ok(one),
@@ -205,8 +210,7 @@ impl Instances {
             Some(access) => access == DeviceAccess::Descriptors,
             None => self.devices_of(std::slice::from_ref(claim))?.vfio.iommufd,
         };
-        let uid = row.instance.uid;
-        self.prepare_claims(operation, std::slice::from_mut(claim), uid, defers)?;
+        self.prepare_claims(operation, row, std::slice::from_mut(claim), defers)?;
         if known.is_none() {
             let id = row.instance.id;
             self.give_access(operation, row, std::slice::from_ref(claim), defers, Some(id))?;

@@ -54,13 +54,14 @@ impl Instances {
         let (image, mut claims) = self.parts(row)?;
         let inventory = self.devices_of(&claims)?;
         let (huge_pages, placement) = self.place(row, &inventory, &claims)?;
+        self.take_usb(row)?;
         let spare = self.spare_ports(row)?;
         let place = (huge_pages, placement);
         let spec = self.spec(row, &image, Vec::new(), &claims, place, spare);
         let launcher = self.launcher(&row.instance.hypervisor)?;
         launcher.check_space(&spec).map_err(|error| refusals::launch_failed(&error))?;
         let can_pass = inventory.vfio.iommufd;
-        self.prepare_claims(operation, &mut claims, row.instance.uid, can_pass)?;
+        self.prepare_claims(operation, row, &mut claims, can_pass)?;
         row.instance.options.device_access = None;
         if !claims.is_empty() {
             self.give_access(operation, row, &claims, can_pass, None)?;
@@ -70,7 +71,10 @@ impl Instances {
         let spec = MachineSpec { disks, slots, options: row.instance.options.clone(), ..spec };
         self.journal
             .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
-        Ok(self.journal.machine(operation, MachineStep::Launch, || launcher.launch(&spec))?)
+        let launch = || launcher.launch(&spec);
+        let handle = self.journal.machine(operation, MachineStep::Launch, launch)?;
+        self.start_services(operation, row, &claims)?;
+        Ok(handle)
     }
 
     /// Records that the machine runs.
@@ -240,11 +244,12 @@ impl Instances {
     pub(super) fn prepare_claims(
         &self,
         operation: &OpenOperation,
+        row: &StoredInstance,
         claims: &mut [StoredClaim],
-        uid: u32,
         defers_groups: bool,
     ) -> Result<(), Refusal> {
-        let access = Access::machine(uid, defers_groups);
+        let take_display = row.instance.options.seat.take_display;
+        let access = Access::machine(row.instance.uid, defers_groups, take_display);
         let prepare =
             |claim: &mut StoredClaim| self.claims.prepare_parts(operation, claim, &access, None);
         if claims.len() == 1 || self.claims.at_once() == 1 {

@@ -57,7 +57,8 @@ impl Instances {
         let is_without_root = request.image.is_none();
         let disks = request.disks.clone();
         let wants = self.wanted_devices(&request.devices)?;
-        let (claims, inventory) = self.claims.choose_for_instance(id, &wants, &[])?;
+        let take_display = request.seat.take_display;
+        let (claims, inventory) = self.claims.choose_for_instance(id, &wants, &[], take_display)?;
         let wanted = WantedOptions::of(&request);
         let roms = self.roms(&request.roms, &claims)?;
         let life = Life {

@@ -18,6 +18,7 @@ mod read;
 mod recover;
 mod roms;
 mod screen;
+mod seat;
 mod settings;
 mod start;
 mod stop;
@@ -193,6 +194,7 @@ impl Instances {
             slots: claims.iter().map(moving::slot_of).collect(),
             access: row.instance.options.device_access.unwrap_or_default(),
             spare,
+            usb: row.instance.options.seat.given.clone(),
             options: row.instance.options.clone(),
         }
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::create::gpu;
 use super::pause::runs;
-use super::{Instances, is_stopped};
+use super::{Instances, is_stopped, seat};
 use crate::store::{Durability, OpenOperation, StoredClaim, StoredInstance};
 use crate::{Instance, MachineStep};
 
@@ -123,8 +123,8 @@ impl Instances {
     pub(super) fn settle_devices(&self, row: &mut StoredInstance) -> Result<(), Refusal> {
         let id = row.instance.id;
         let is_over = is_stopped(row);
-        if (!is_over && !runs(&row.instance)) || (is_over && row.instance.options.moving.is_still())
-        {
+        let is_still = row.instance.options.moving.is_still() && seat::is_settled(row);
+        if (!is_over && !runs(&row.instance)) || (is_over && is_still) {
             return Ok(());
         }
         let claims = self.store.read(|from| StoredClaim::of_instance(from, id))?;
@@ -144,6 +144,9 @@ impl Instances {
             if let Err(refusal) = settled {
                 tracing::warn!(machine = %id, "{} is not given back yet: {}", name_of(claim), refusal.message);
             }
+        }
+        if is_over {
+            self.settle_seat(row)?;
         }
         let moving = &mut row.instance.options.moving;
         if is_over && !moving.ejected.is_empty() {
@@ -213,7 +216,8 @@ impl Instances {
     pub(crate) fn look_after_devices(&self) -> Result<(), Refusal> {
         for row in self.store.read(StoredInstance::all)? {
             let id = row.instance.id;
-            if !runs(&row.instance) && row.instance.options.moving.is_still() {
+            let is_still = row.instance.options.moving.is_still() && seat::is_settled(&row);
+            if !runs(&row.instance) && is_still {
                 continue;
             }
             let Some(_turn) = self.journal.turns.try_take(id) else { continue };

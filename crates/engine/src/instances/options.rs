@@ -2,11 +2,11 @@
 
 use model::{
     Code, Cpu, Display, Firmware, HugePagesUse, LaunchError, Life, MOST_SPARE_PORTS,
-    MachineOptions, Moving, PlacementUse, Refusal, Secret,
+    MachineOptions, Moving, PlacementUse, Refusal, Seat, Secret,
 };
 
 use super::disks::Planned;
-use super::{Instances, first_boot, screen};
+use super::{Instances, first_boot, screen, seat};
 use crate::refusals;
 use crate::store::StoredImage;
 use crate::{CreateInstance, FirstBoot, Instance, NetworkWish};
@@ -24,6 +24,7 @@ pub struct WantedOptions {
     network: NetworkWish,
     first_boot: FirstBoot,
     spare_ports: Option<u32>,
+    seat: Seat,
 }
 
 impl WantedOptions {
@@ -39,6 +40,7 @@ impl WantedOptions {
             network: request.network.clone(),
             first_boot: request.first_boot.clone(),
             spare_ports: request.spare_ports,
+            seat: request.seat.clone(),
         }
     }
 }
@@ -64,6 +66,7 @@ impl Instances {
             network,
             first_boot,
             spare_ports,
+            seat,
         } = wanted;
         let wanted_spare_ports = spare_ports.map(checked_spare_ports).transpose()?;
         let display_password = screen::checked(display, display_password)?;
@@ -93,6 +96,7 @@ impl Instances {
             life: Life::default(),
             spare_ports: wanted_spare_ports,
             device_access: None,
+            seat: seat::checked(seat)?,
             moving: Moving::default(),
         };
         expect_tables(&options, has_kernel)?;

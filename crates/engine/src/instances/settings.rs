@@ -9,7 +9,7 @@ use super::create::{arranged, gpu};
 use super::first_boot::{self, Mounts};
 use super::networks::UNCHOSEN;
 use super::read::wish_of;
-use super::{Instances, screen, wrong_state};
+use super::{Instances, screen, seat, wrong_state};
 use crate::lock::lock;
 use crate::refusals;
 use crate::store::{Durability, StoredClaim, StoredImage, StoredInstance};
@@ -75,6 +75,7 @@ impl Instances {
         self.change_size(instance, &change)?;
         change_hostname(instance, change.hostname.as_deref())?;
         self.change_firmware(instance, &change)?;
+        instance.options.seat = seat::checked(change.seat.apply(&instance.options.seat))?;
         if let Some(network) = change.network {
             self.change_network(instance, network)?;
         }
@@ -210,7 +211,8 @@ impl Instances {
         }
         let leaving: Vec<Uuid> = others.iter().map(|claim| claim.claim.id).collect();
         let wants = together(self.wanted_devices(&missing)?);
-        let (chosen, _) = self.claims.choose_for_instance(id, &wants, &leaving)?;
+        let take_display = instance.options.seat.take_display;
+        let (chosen, _) = self.claims.choose_for_instance(id, &wants, &leaving, take_display)?;
         let new: Vec<Uuid> = chosen.iter().map(|claim| claim.claim.id).collect();
         let mut chosen = chosen.into_iter();
         let mut claims: Vec<StoredClaim> =

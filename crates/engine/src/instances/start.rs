@@ -6,6 +6,7 @@ use model::{Address, ClaimState, Forward, Refusal};
 use uuid::Uuid;
 
 use super::{Instances, too_large, wrong_state};
+use crate::consent::Consent;
 use crate::refusals::{self, interrupted};
 use crate::store::{Health, OpenOperation, StoredClaim, StoredInstance};
 use crate::{Instance, InstanceState, OperationKind, Outcome};
@@ -62,6 +63,7 @@ impl Instances {
         if row.instance.memory > there {
             return Err(too_large(row.instance.memory, there));
         }
+        let consent = Consent::NONE.with_display(options.seat.take_display);
         let id = row.instance.id;
         for claim in self.store.read(|from| StoredClaim::of_instance(from, id))? {
             let taken: Vec<Address> = claim.claim.taken().collect();
@@ -73,7 +75,7 @@ impl Instances {
             }
             self.claims.expect_healthy(&taken)?;
             let lost: Vec<Address> = claim.claim.lost().collect();
-            self.hardware.expect_no_holder(&lost)?;
+            self.hardware.expect_no_holder(&lost, consent)?;
         }
         Ok(())
     }

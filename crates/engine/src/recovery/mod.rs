@@ -136,8 +136,11 @@ impl Recovery {
             StoredClaim::forget_other_boots(tx, &self.journal.boot)
         })?;
         let groups = self.open_operations()?;
-        let interrupted: BTreeSet<Uuid> =
+        let mut interrupted: BTreeSet<Uuid> =
             groups.iter().flatten().map(|one| one.operation.subject).collect();
+        for subject in interrupted.clone() {
+            interrupted.extend(self.instance_of(subject)?);
+        }
         let mut jobs = Vec::new();
         for group in groups {
             jobs.push(self.recovers(group)?);
@@ -173,14 +176,22 @@ impl Recovery {
             for (operation, listed) in listed {
                 listed.begin();
                 let subject = operation.subject;
+                let instance = self.instance_of(subject)?;
                 {
                     let _turn = self.journal.turns.take(subject);
                     self.recover_operation(&operation, patience, report)?;
                 }
-                self.find_machines(|id| id == subject, report)?;
+                self.find_machines(|id| id == subject || Some(id) == instance, report)?;
             }
             Ok(())
         }))
+    }
+
+    /// The instance that has the claim of this id: a device that its machine no longer has is given back by an operation on the
+    /// claim.
+    fn instance_of(&self, claim: Uuid) -> Result<Option<Uuid>, Refusal> {
+        let claim = self.store.read(|from| StoredClaim::by_id(from, claim))?;
+        Ok(claim.and_then(|claim| claim.instance()))
     }
 
     fn task(&self, one: &Touching) -> Result<RecoveryTask, Refusal> {

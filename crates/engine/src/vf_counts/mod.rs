@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::HealthState;
+use crate::consent::Consent;
 use crate::hardware::Hardware;
 use crate::journal::Journal;
 use crate::lock::lock;
@@ -149,7 +150,7 @@ impl VfCounts {
             return Ok(());
         }
         // The kernel sets the number to 0 first, which removes all existing ones.
-        self.hardware.expect_no_holder(&sriov.present)
+        self.hardware.expect_no_holder(&sriov.present, Consent::NONE)
     }
 
     /// Refuses if the device or one of its virtual functions is claimed or marked.

@@ -14,6 +14,8 @@ pub enum Hardware {
     Workstation,
     Server,
     Gpus,
+    /// The workstation, with a desktop on its first GPU.
+    Desktop,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,21 +57,59 @@ pub enum Meanwhile {
 /// A call to the engine. An owner can have several claims: `nth` is taken modulo their number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Verb {
-    Claim { owner: String, wants: Vec<String>, how: How },
-    Prepare { owner: String, nth: u8, how: How },
-    Unprepare { owner: String, nth: u8 },
-    Release { owner: String, nth: u8 },
-    Renew { owner: String, nth: u8, over: bool },
-    Sriov { address: String, count: u16, autoprobe: bool },
-    Create { name: String, devices: Vec<String>, profile: Option<String> },
-    Start { name: String },
-    Stop { name: String },
-    Delete { name: String },
-    RecoverDevices { address: Option<String> },
+    Claim {
+        owner: String,
+        wants: Vec<String>,
+        how: How,
+    },
+    Prepare {
+        owner: String,
+        nth: u8,
+        how: How,
+    },
+    Unprepare {
+        owner: String,
+        nth: u8,
+    },
+    Release {
+        owner: String,
+        nth: u8,
+    },
+    Renew {
+        owner: String,
+        nth: u8,
+        over: bool,
+    },
+    Sriov {
+        address: String,
+        count: u16,
+        autoprobe: bool,
+    },
+    Create {
+        name: String,
+        devices: Vec<String>,
+        profile: Option<String>,
+        #[serde(default)]
+        take_display: bool,
+    },
+    Start {
+        name: String,
+    },
+    Stop {
+        name: String,
+    },
+    Delete {
+        name: String,
+    },
+    RecoverDevices {
+        address: Option<String>,
+    },
     Reconcile,
     Expire,
     LookAfter,
-    Clear { address: String },
+    Clear {
+        address: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -86,6 +126,8 @@ pub struct How {
     pub at_boot: bool,
     #[serde(default)]
     pub force_network: bool,
+    #[serde(default)]
+    pub take_display: bool,
 }
 
 /// An event by other tools, people, programs or hardware.
@@ -337,9 +379,10 @@ impl History {
             Hardware::Server,
             Hardware::Server,
             Hardware::Gpus,
+            Hardware::Desktop,
         ]);
         let names = match on {
-            Hardware::Workstation => &WORKSTATION,
+            Hardware::Workstation | Hardware::Desktop => &WORKSTATION,
             Hardware::Server => &SERVER,
             Hardware::Gpus => &GPUS,
         };
@@ -441,7 +484,8 @@ impl Names {
         devices.dedup();
         let profile =
             (!self.profiles.is_empty() && dice.one_in(2)).then(|| dice.word(self.profiles));
-        Verb::Create { name, devices, profile }
+        let take_display = dice.one_in(2);
+        Verb::Create { name, devices, profile, take_display }
     }
 
     fn outside(&self, dice: &mut Dice) -> Outside {
@@ -518,5 +562,6 @@ fn how(dice: &mut Dice) -> How {
         define: dice.one_in(3),
         at_boot: dice.one_in(4),
         force_network: dice.one_in(3),
+        take_display: dice.one_in(3),
     }
 }

@@ -28,7 +28,7 @@ fn access(how: How) -> Access {
         defers_groups: false,
         device_nodes: how.user,
         reset: how.reset,
-        consent: Consent::options(how.evict, how.force_network),
+        consent: Consent::options(how.evict, how.force_network).with_display(how.take_display),
     }
 }
 
@@ -46,6 +46,7 @@ fn request(id: &str, wants: &[String], how: How) -> ClaimRequest {
         reset: how.reset,
         evict: how.evict,
         force_network: how.force_network,
+        take_display: how.take_display,
         ..ClaimRequest::new(owner(id), wants.iter().map(|want| want.parse().unwrap()).collect())
     }
 }
@@ -197,7 +198,7 @@ impl World {
     /// Performs a verb on an instance.
     fn manage(&self, engine: &Engine, verb: &Verb) -> Result<(), Refusal> {
         match verb {
-            Verb::Create { name, devices, profile } => {
+            Verb::Create { name, devices, profile, take_display } => {
                 let registered = devices.iter().cloned().map(DeviceWish::Registered);
                 let vgpu = profile.iter().map(|profile| {
                     DeviceWish::Wanted(format!("profile={profile}").parse().unwrap())
@@ -206,6 +207,7 @@ impl World {
                     name: name.clone(),
                     image: Some("debian".into()),
                     devices: registered.chain(vgpu).collect(),
+                    seat: model::Seat { take_display: *take_display, ..model::Seat::default() },
                     ..CreateInstance::default()
                 };
                 engine.instances().create(request).map(drop)

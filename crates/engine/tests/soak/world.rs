@@ -79,8 +79,11 @@ impl World {
             Hardware::Workstation => sim::workstation().into(),
             Hardware::Server => sim::server(),
             Hardware::Gpus => sim::gpus(),
+            Hardware::Desktop => sim::desktop(),
         };
-        let persistent = hardware.persistent.clone();
+        // While one of these is claimed, units can be stopped for it.
+        let mut persistent = hardware.persistent.clone();
+        persistent.extend(hardware.desktop.iter().map(|desktop| desktop.card));
         let host = Arc::new(SimHost::seeded(hardware, seed));
         let truth = Truth::new(host.snapshot(), &host.inventory().unwrap(), persistent);
         let memory = Path::new("/dev/shm");
@@ -117,7 +120,7 @@ impl World {
         let engine = self.open();
         self.import(&engine);
         let devices: [&str; 4] = match on {
-            Hardware::Workstation => {
+            Hardware::Workstation | Hardware::Desktop => {
                 ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:04:00.0"]
             }
             Hardware::Server => ["0000:01:00.0", "0000:02:00.0", "0000:05:00.0", "0000:03:00.0"],

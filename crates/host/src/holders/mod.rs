@@ -8,7 +8,7 @@ mod shared;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use disks::block_users;
-pub(crate) use processes::unit;
+pub(crate) use processes::{unit, unit_and_user};
 
 use model::{Address, Group, Holder, HolderKind, HostError, Inventory, Mdev};
 use uuid::Uuid;

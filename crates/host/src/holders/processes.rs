@@ -154,10 +154,22 @@ fn mapped(maps: &[u8]) -> impl Iterator<Item = &str> {
 /// Formats a process: `qemu-system-x86 (pid 4711, libvirtd.service)`.
 fn name_of(process: &Dir, program: Option<&str>, pid: u32) -> String {
     let name = program.unwrap_or("a process");
-    match process.text("cgroup").ok().as_deref().and_then(unit) {
+    match process.text("cgroup").ok().as_deref().and_then(unit_and_user) {
         Some(unit) => format!("{name} (pid {pid}, {unit})"),
         None => format!("{name} (pid {pid})"),
     }
+}
+
+/// The unit, and of a user's session or service manager also the user: `session-2.scope of user 1000`. A user's own unit can
+/// have the name of a system's.
+pub fn unit_and_user(cgroup: &str) -> Option<String> {
+    let unit = unit(cgroup)?;
+    let mut slices = cgroup.lines().flat_map(|line| line.split('/'));
+    let user = slices.find_map(|part| part.strip_prefix("user-")?.strip_suffix(".slice"));
+    Some(match user.and_then(|uid| uid.parse::<u32>().ok()) {
+        Some(uid) => format!("{unit} of user {uid}"),
+        None => unit.to_owned(),
+    })
 }
 
 /// The systemd unit in a process's control group: the innermost service or scope.
@@ -185,7 +197,7 @@ mod tests {
         fn no_table_panics(table in proptest::collection::vec(any::<u8>(), 0..200), text in "( /dev/|[0-9a-f]-|\n|.){0,30}") {
             let _ = mapped(&table).count();
             let _ = mapped(text.as_bytes()).count();
-            let _ = unit(&text);
+            let _ = unit_and_user(&text);
         }
     }
 
@@ -193,6 +205,7 @@ mod tests {
     fn the_innermost_unit_is_named() {
         let user = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/vte.scope/x";
         assert_eq!(unit(user), Some("vte.scope"));
+        assert_eq!(unit_and_user(user).as_deref(), Some("vte.scope of user 1000"));
         assert_eq!(unit("0::/system.slice/libvirtd.service"), Some("libvirtd.service"));
         let old = "1:name=systemd:/system.slice/cron.service\n0::/";
         assert_eq!(unit(old), None);

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use model::{
     Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, CpuLayout, Disk,
-    Holder, Host, HostError, HostLock, HostLockError, HugePool, Inventory, Kind, LinkBaseline,
-    Lock, Mac, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step, VfSettings,
+    Holder, Host, HostDisplay, HostError, HostLock, HostLockError, HugePool, Inventory, Kind,
+    LinkBaseline, Lock, Mac, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step, UsbDevice,
+    VfSettings,
 };
 use rustix::fd::OwnedFd;
 use rustix::time::ClockId;
@@ -25,8 +26,8 @@ use crate::worker_pool::{
     Answer, Failure, Job, Missed, PoolConfig, Request, WorkerCommand, WorkerPool,
 };
 use crate::{
-    as_found, block, boot_list, capacity, cpu_layout, disk, health, holders, host_lock, huge_pools,
-    mdevctl, neighbors, platform, problem, step,
+    as_found, block, boot_list, capacity, cpu_layout, disk, health, holders, host_display,
+    host_lock, huge_pools, mdevctl, neighbors, platform, problem, step, usb,
 };
 use detail::Depth;
 
@@ -467,6 +468,10 @@ impl Host for LinuxHost {
         Ok(found)
     }
 
+    fn display(&self, addresses: &[Address]) -> Result<HostDisplay, HostError> {
+        Ok(host_display::read(&self.root, addresses))
+    }
+
     fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError> {
         if self.working.is_none() {
             return health::check(&self.root, address, link);
@@ -530,6 +535,14 @@ impl Host for LinuxHost {
 
     fn own_addresses(&self) -> Vec<IpAddr> {
         neighbors::own(&self.root)
+    }
+
+    fn usb_devices(&self) -> Vec<UsbDevice> {
+        usb::devices(&self.root)
+    }
+
+    fn reattach_usb(&self, device: &UsbDevice) {
+        usb::reattach(&self.root, device);
     }
 
     fn huge_pools(&self) -> Vec<HugePool> {

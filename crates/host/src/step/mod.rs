@@ -15,7 +15,10 @@ mod remove_mdev;
 mod reset;
 mod r#return;
 mod set_autoprobe;
+mod set_console;
+mod set_framebuffer;
 mod set_mdev_attribute;
+mod set_module;
 mod set_override;
 mod set_persistence;
 mod set_power;
@@ -99,6 +102,11 @@ pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
             )
         }
         Step::SetVgpu { address, from, to } => set_vgpu::observe(root, *address, *from, *to),
+        Step::SetConsole { console, to, .. } => set_console::observe(root, *console, *to),
+        Step::SetFramebuffer { device, driver, to, .. } => {
+            set_framebuffer::observe(root, device, driver, *to)
+        }
+        Step::SetModule { module, to, .. } => set_module::observe(root, module, *to),
     }
 }
 
@@ -186,6 +194,11 @@ fn change(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
             )
         }
         Step::SetVgpu { address, to, .. } => set_vgpu::set(root, *address, *to),
+        Step::SetConsole { console, to, .. } => set_console::set(root, *console, *to),
+        Step::SetFramebuffer { device, driver, to, .. } => {
+            set_framebuffer::set(root, device, driver, *to)
+        }
+        Step::SetModule { module, to, .. } => set_module::set(root, module, *to),
     }
 }
 
@@ -211,6 +224,8 @@ fn missing(step: &Step) -> String {
         Step::SetVgpu { .. } => set_vgpu::MISSING.into(),
         Step::SetPersistence { .. } => set_persistence::MISSING.into(),
         Step::SetUnit { unit, .. } => set_unit::missing(unit),
+        Step::SetConsole { console, .. } => set_console::missing(*console),
+        Step::SetFramebuffer { device, .. } => set_framebuffer::missing(device),
         Step::Mark { .. }
         | Step::Unmark { .. }
         | Step::LoadModule { .. }
@@ -229,6 +244,7 @@ fn missing(step: &Step) -> String {
         | Step::DefineMdev { .. }
         | Step::UndefineMdev { .. }
         | Step::AddToBootList { .. }
-        | Step::RemoveFromBootList { .. } => "nothing at that address".into(),
+        | Step::RemoveFromBootList { .. }
+        | Step::SetModule { .. } => "nothing at that address".into(),
     }
 }

@@ -18,6 +18,7 @@ mod passt;
 mod placement;
 mod plug;
 mod rom;
+mod seat;
 mod usage;
 
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ pub use plug::{
     MOST_SPARE_PORTS, Moving, Plug, PluggedFunction, SparePorts, USUAL_SPARE_PORTS, Unplugged,
 };
 pub use rom::{Rom, check_rom};
+pub use seat::{MOST_USB, RestartUnits, Seat, UsbDevice, UsbWish};
 pub use usage::{DiskUsage, NetworkUsage, Usage};
 
 /// A machine to start.
@@ -86,6 +88,9 @@ pub struct MachineSpec {
     /// The ports for devices that it can get while it runs.
     #[serde(default)]
     pub spare: SparePorts,
+    /// The USB devices of the host that it gets.
+    #[serde(default)]
+    pub usb: Vec<UsbDevice>,
     /// Firmware, network cards, seed, other disks.
     pub options: MachineOptions,
 }

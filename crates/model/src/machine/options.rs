@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cpu, DeviceAccess, Display, Forward, GuestDisk, HugePagesUse, Life, Moving, NetworkCard,
-    Placement, PlacementUse, Rom, Secret, USUAL_SPARE_PORTS,
+    Placement, PlacementUse, Rom, Seat, Secret, USUAL_SPARE_PORTS,
 };
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
@@ -60,6 +60,9 @@ pub struct MachineOptions {
     /// read it. Machines that earlier versions started have none, and open groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_access: Option<DeviceAccess>,
+    /// What it gets of the host's display, keyboard and other USB devices. Launchers do not read it.
+    #[serde(skip_serializing_if = "Seat::is_nothing")]
+    pub seat: Seat,
     /// Its devices that come or leave while it runs. Launchers do not read it.
     #[serde(skip_serializing_if = "Moving::is_still")]
     pub moving: Moving,

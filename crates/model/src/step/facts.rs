@@ -71,7 +71,13 @@ pub enum UndoOrder {
     Power,
     /// The mark, after all else of the function.
     Mark,
-    /// Units, after all functions.
+    /// Modules that use the driver of a card, after all functions.
+    Modules,
+    /// Framebuffers of the firmware.
+    Framebuffers,
+    /// Virtual consoles, when there is a framebuffer again.
+    Consoles,
+    /// Units, after all else.
     Units,
 }
 
@@ -102,8 +108,16 @@ impl UndoOrder {
             | Self::Persistence
             | Self::Power
             | Self::Mark => UndoStage::EachFunction,
-            Self::Units => UndoStage::AfterAll,
+            Self::Modules | Self::Framebuffers | Self::Consoles | Self::Units => {
+                UndoStage::AfterAll
+            }
         }
+    }
+
+    /// Whether the claim ends although the step fails: the card itself is back, and later steps do not need this one.
+    #[must_use]
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::Modules | Self::Framebuffers | Self::Consoles)
     }
 }
 

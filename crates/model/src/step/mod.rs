@@ -17,7 +17,10 @@ mod reset;
 mod restoring;
 mod r#return;
 mod set_autoprobe;
+mod set_console;
+mod set_framebuffer;
 mod set_mdev_attribute;
+mod set_module;
 mod set_override;
 mod set_persistence;
 mod set_power;
@@ -285,6 +288,41 @@ pub enum Step {
         /// The new type; 0 is none.
         to: u32,
     },
+    /// Write `bind` of a virtual console: whether its driver, such as the one for framebuffers, draws it.
+    SetConsole {
+        /// The card that it is drawn on.
+        address: Address,
+        /// N of `vtconN`.
+        console: u32,
+        /// Whether it was bound.
+        from: bool,
+        /// Whether it will be bound.
+        to: bool,
+    },
+    /// Unbind the driver of the firmware's framebuffer from its platform device, or bind it.
+    SetFramebuffer {
+        /// The card that has the memory of the framebuffer.
+        address: Address,
+        /// The platform device: `simple-framebuffer.0`.
+        device: String,
+        /// Its driver.
+        driver: String,
+        /// Whether it was bound.
+        from: bool,
+        /// Whether it will be bound.
+        to: bool,
+    },
+    /// Unload a module that uses the card's driver, never by force, or load it.
+    SetModule {
+        /// The card.
+        address: Address,
+        /// The module.
+        module: String,
+        /// Whether it was loaded.
+        from: bool,
+        /// Whether it will be loaded.
+        to: bool,
+    },
 }
 
 /// The kinds of steps, each with the module of its facts.
@@ -347,6 +385,9 @@ kinds! {
     AddToBootList => add_to_boot_list,
     RemoveFromBootList => remove_from_boot_list,
     SetVgpu => set_vgpu,
+    SetConsole => set_console,
+    SetFramebuffer => set_framebuffer,
+    SetModule => set_module,
 }
 
 /// Distinguishes two steps of one kind for one function.
@@ -356,6 +397,8 @@ enum Part<'a> {
     Whole,
     Mdev(Uuid),
     Unit(&'a str),
+    Console(u32),
+    Named(&'a str),
 }
 
 impl Step {
@@ -396,7 +439,10 @@ impl Step {
             | Self::UndefineMdev { address, .. }
             | Self::AddToBootList { address, .. }
             | Self::RemoveFromBootList { address, .. }
-            | Self::SetVgpu { address, .. } => Some(*address),
+            | Self::SetVgpu { address, .. }
+            | Self::SetConsole { address, .. }
+            | Self::SetFramebuffer { address, .. }
+            | Self::SetModule { address, .. } => Some(*address),
         }
     }
 
@@ -409,6 +455,10 @@ impl Step {
             | Self::UndefineMdev { uuid, .. }
             | Self::GrantNode { node: VfioNode::MdevGroup(uuid), .. } => Part::Mdev(*uuid),
             Self::SetUnit { unit, .. } => Part::Unit(unit),
+            Self::SetConsole { console, .. } => Part::Console(*console),
+            Self::SetFramebuffer { device: name, .. } | Self::SetModule { module: name, .. } => {
+                Part::Named(name)
+            }
             Self::Mark { .. }
             | Self::Unmark { .. }
             | Self::LoadModule { .. }
@@ -458,6 +508,15 @@ impl Step {
                 set_persistence::inverse(address, from, to)
             }
             Self::SetUnit { address, unit, from, to } => set_unit::inverse(address, unit, from, to),
+            Self::SetConsole { address, console, from, to } => {
+                set_console::inverse(address, console, from, to)
+            }
+            Self::SetFramebuffer { address, device, driver, from, to } => {
+                set_framebuffer::inverse(address, device, driver, (from, to))
+            }
+            Self::SetModule { address, module, from, to } => {
+                set_module::inverse(address, module, from, to)
+            }
             Self::SetVfCount { address, from, to } => set_vf_count::inverse(address, from, to),
             Self::SetAutoprobe { address, from, to } => set_autoprobe::inverse(address, from, to),
             Self::SetVf { address, parent, index, from, to } => {
@@ -524,6 +583,13 @@ impl Step {
             }
             Self::RemoveFromBootList { address, .. } => remove_from_boot_list::describe(*address),
             Self::SetVgpu { address, to, .. } => set_vgpu::describe(*address, *to),
+            Self::SetConsole { address, console, to, .. } => {
+                set_console::describe(*address, *console, *to)
+            }
+            Self::SetFramebuffer { device, driver, to, .. } => {
+                set_framebuffer::describe(device, driver, *to)
+            }
+            Self::SetModule { module, to, .. } => set_module::describe(module, *to),
         }
     }
 }

@@ -76,7 +76,7 @@ pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Cl
         defers_groups: false,
         device_nodes: uid != 0,
         reset: body.reset,
-        consent: Consent::options(body.evict, body.force_network),
+        consent: Consent::options(body.evict, body.force_network).with_display(body.take_display),
     };
     render_prepared(engine, &engine.claims().prepare(key, &access)?)
 }
@@ -193,6 +193,7 @@ fn request(body: CreateClaim) -> Result<ClaimRequest, Refusal> {
         reset: body.reset,
         evict: body.evict,
         force_network: body.force_network,
+        take_display: body.take_display,
         ..ClaimRequest::new(body.owner.parse()?, wants)
     })
 }

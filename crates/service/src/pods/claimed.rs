@@ -96,6 +96,7 @@ fn request(owner: &str, wants: Vec<Want>, wishes: Wishes) -> CreateClaim {
         reset: false,
         evict: wishes.evict,
         force_network: wishes.force_network,
+        take_display: false,
     }
 }
 

@@ -122,6 +122,7 @@ impl Kernel {
             || self.virtual_functions(address).any(|function| self.is_open(function))
             || self.children(address).any(|(uuid, _)| self.removal_blocks(*uuid))
             || self.is_held_by_nvidia(address)
+            || self.is_drawn_on(address)
     }
 
     /// Whether NVIDIA's driver reports a GPU as in use (`unbindLock`).

@@ -1,6 +1,7 @@
 //! The kernel's rules for hand-overs, for one boot. Mutable state is here; the rules are in the submodules.
 
 mod compare;
+mod desktop;
 mod drivers;
 mod errno;
 mod listing;
@@ -100,6 +101,12 @@ pub(crate) struct Kernel {
     pub(crate) device_nodes: BTreeMap<Address, NodeAccess>,
     pub(crate) units: BTreeMap<String, bool>,
     pub(crate) modules: BTreeSet<String>,
+    /// Virtual consoles, and whether they are drawn on the desktop's card.
+    pub(crate) consoles: BTreeMap<u32, bool>,
+    /// Framebuffers of the firmware, and whether they have their driver.
+    pub(crate) framebuffers: BTreeMap<String, bool>,
+    /// Modules on the driver of the desktop's card, and whether they are loaded.
+    pub(crate) card_modules: BTreeMap<String, bool>,
     pub(crate) holders: Vec<Use>,
     /// The machine that has a group open.
     pub(crate) users: BTreeMap<u32, Uuid>,
@@ -135,6 +142,9 @@ impl Kernel {
             device_nodes: BTreeMap::new(),
             units: hardware.units.clone(),
             modules: BTreeSet::new(),
+            consoles: BTreeMap::new(),
+            framebuffers: BTreeMap::new(),
+            card_modules: BTreeMap::new(),
             holders: Vec::new(),
             users: BTreeMap::new(),
             serials: hardware.serials.clone(),
@@ -167,6 +177,7 @@ impl Kernel {
             // Keep only what the hardware provides at boot.
             let _ = kernel.write_vf_count(address, count);
         }
+        kernel.start_desktop();
         for unit in kernel.units.clone().into_iter().filter_map(|(unit, on)| on.then_some(unit)) {
             kernel.unit_started(&unit);
         }

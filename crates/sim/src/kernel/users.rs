@@ -20,7 +20,11 @@ impl Kernel {
         let explicit = self.holders.iter().map(|using| using.holder.clone());
         let explicit = explicit.filter(|holder| addresses.contains(&holder.address));
         let persistent = addresses.iter().filter(|address| self.is_kept_awake(**address));
-        explicit.chain(persistent.map(|address| persistenced(*address))).collect()
+        let drawing = self.drawing().into_iter();
+        explicit
+            .chain(persistent.map(|address| persistenced(*address)))
+            .chain(drawing.filter(|holder| addresses.contains(&holder.address)))
+            .collect()
     }
 
     /// Whether the persistence daemon has the GPU open: while it runs and the GPU's persistence mode is on.

@@ -193,6 +193,7 @@ mod tests {
             slots: addresses.iter().map(|address| GuestSlot::place([*address])).collect(),
             access: model::DeviceAccess::Groups,
             spare: SparePorts::default(),
+            usb: Vec::new(),
             options: model::MachineOptions::default(),
         }
     }
@@ -239,7 +240,10 @@ mod tests {
         assert_eq!(fit(39, 1 << 30, 1), (Some(256 << 30), Ok(())));
         let (_, refused) = fit(39, 1 << 30, 2);
         let refused = refused.unwrap_err();
-        assert!(refused.contains("need 512 GB") && refused.contains("39 address bits leave 256 GB"), "{refused}");
+        assert!(
+            refused.contains("need 512 GB") && refused.contains("39 address bits leave 256 GB"),
+            "{refused}"
+        );
         assert_eq!(fit(41, 1 << 30, 3), (Some(768 << 30), Ok(())), "clamped");
         // The memory takes what is left of it.
         assert!(fit(40, 800 << 30, 1).1.is_err());

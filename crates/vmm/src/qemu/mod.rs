@@ -187,7 +187,7 @@ impl Vmm for Qemu {
         };
         Ok(VmmCommand {
             program,
-            files: argv::disk_files(spec),
+            files: argv::disk_files(spec).into_iter().chain(argv::usb_files(spec)).collect(),
             cards: argv::host_cards(spec),
             helpers: self.helpers(spec, paths)?,
             control_args: monitor_args(),

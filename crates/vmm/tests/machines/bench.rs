@@ -167,6 +167,7 @@ pub fn machine(name: &str) -> MachineSpec {
         slots: Vec::new(),
         access: model::DeviceAccess::Groups,
         spare: model::SparePorts::default(),
+        usb: Vec::new(),
         options: model::MachineOptions::default(),
     }
 }

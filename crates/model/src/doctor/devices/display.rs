@@ -33,7 +33,8 @@ pub fn boot_vga(case: &Case<'_>) -> Vec<Finding> {
         (
             "it is the host's only display: after the hand-over, the host is reachable only by network or serial \
              console",
-            "before the hand-over, make sure that you can reach the host without a display, for example by ssh",
+            "before the hand-over, make sure that you can reach the host without a display, for example by ssh; \
+             `--take-display` ends the desktop and the console for a claim or a machine, and brings them back",
         )
     };
     let finding =

@@ -83,8 +83,8 @@ fn remedy_for(check: &str, holder: &Holder) -> (String, Vec<String>) {
         ),
         "display-server" => (
             format!(
-                "end the sessions that draw with it (systemctl stop display-manager.service ends them all), or put the \
-                 GPU on the boot list, so that the desktop never uses it: see native-driver in `handover doctor --for \
+                "claim it with `--take-display`, which ends the sessions and starts the display manager again afterwards; or end \
+                 the sessions yourself (systemctl stop display-manager.service ends them all), or put the GPU on the boot list, so that the desktop never uses it: see native-driver in `handover doctor --for \
                  {address}`"
             ),
             Vec::new(),

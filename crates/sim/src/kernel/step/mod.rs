@@ -14,7 +14,10 @@ mod remove_mdev;
 mod reset;
 mod r#return;
 mod set_autoprobe;
+mod set_console;
+mod set_framebuffer;
 mod set_mdev_attribute;
+mod set_module;
 mod set_override;
 mod set_persistence;
 mod set_power;
@@ -168,6 +171,9 @@ impl Kernel {
                 remove_from_boot_list::observe(self, &ours)
             }
             Step::SetVgpu { address, from, to } => set_vgpu::observe(self, *address, *from, *to),
+            Step::SetConsole { console, to, .. } => set_console::observe(self, *console, *to),
+            Step::SetFramebuffer { device, to, .. } => set_framebuffer::observe(self, device, *to),
+            Step::SetModule { module, to, .. } => set_module::observe(self, module, *to),
         })
     }
 
@@ -217,6 +223,9 @@ impl Kernel {
             }
             Step::RemoveFromBootList { address, .. } => remove_from_boot_list::make(self, *address),
             Step::SetVgpu { address, to, .. } => set_vgpu::make(self, *address, *to)?,
+            Step::SetConsole { console, to, .. } => set_console::make(self, *console, *to)?,
+            Step::SetFramebuffer { device, to, .. } => set_framebuffer::make(self, device, *to)?,
+            Step::SetModule { module, to, .. } => set_module::make(self, module, *to)?,
         }
         Ok(())
     }
@@ -242,6 +251,9 @@ impl Kernel {
             | Step::GrantNode { .. }
             | Step::SetPersistence { .. }
             | Step::SetUnit { .. }
+            | Step::SetConsole { .. }
+            | Step::SetFramebuffer { .. }
+            | Step::SetModule { .. }
             | Step::SetAutoprobe { .. }
             | Step::SetVf { .. }
             | Step::CreateMdev { .. }
@@ -280,7 +292,10 @@ impl Kernel {
             | Step::UndefineMdev { .. }
             | Step::AddToBootList { .. }
             | Step::RemoveFromBootList { .. }
-            | Step::SetVgpu { .. } => false,
+            | Step::SetVgpu { .. }
+            | Step::SetConsole { .. }
+            | Step::SetFramebuffer { .. }
+            | Step::SetModule { .. } => false,
         }
     }
 }
@@ -291,6 +306,8 @@ const fn missing(step: &Step) -> &'static str {
         Step::GrantGroup { .. } => grant_group::MISSING,
         Step::GrantNode { .. } => grant_node::MISSING,
         Step::SetUnit { .. } => set_unit::MISSING,
+        Step::SetConsole { .. } => set_console::MISSING,
+        Step::SetFramebuffer { .. } => set_framebuffer::MISSING,
         Step::SetMdevAttribute { .. } => set_mdev_attribute::MISSING,
         Step::SetPersistence { .. } => set_persistence::MISSING,
         Step::SetVgpu { .. } => set_vgpu::MISSING,
@@ -312,7 +329,8 @@ const fn missing(step: &Step) -> &'static str {
         | Step::DefineMdev { .. }
         | Step::UndefineMdev { .. }
         | Step::AddToBootList { .. }
-        | Step::RemoveFromBootList { .. } => "nothing",
+        | Step::RemoveFromBootList { .. }
+        | Step::SetModule { .. } => "nothing",
     }
 }
 
@@ -344,6 +362,9 @@ pub(crate) const fn errors(step: &Step) -> &'static [Errno] {
         Step::AddToBootList { .. } => add_to_boot_list::ERRORS,
         Step::RemoveFromBootList { .. } => remove_from_boot_list::ERRORS,
         Step::SetVgpu { .. } => set_vgpu::ERRORS,
+        Step::SetConsole { .. } => set_console::ERRORS,
+        Step::SetFramebuffer { .. } => set_framebuffer::ERRORS,
+        Step::SetModule { .. } => set_module::ERRORS,
     }
 }
 

@@ -19,7 +19,8 @@ pub(super) fn observe(kernel: &Kernel, address: Address, driver: &str) -> Observ
 pub(super) fn refusal(kernel: &Kernel, address: Address) -> Option<Errno> {
     let vgpu = kernel.state(address).is_ok_and(|s| s.vgpu.is_some_and(|id| id != 0));
     let parent = vgpu || kernel.children(address).next().is_some();
-    let used = kernel.is_open(address) || kernel.is_held_by_nvidia(address);
+    let used =
+        kernel.is_open(address) || kernel.is_held_by_nvidia(address) || kernel.is_drawn_on(address);
     (used || parent).then_some(EBUSY)
 }
 

@@ -11,6 +11,7 @@ mod memory;
 mod network;
 mod roots;
 mod tpm;
+mod usb;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use agent::socket as agent_socket;
 pub use disks::disk_files;
 pub use network::{host_cards, netdev};
 pub use tpm::backend as tpm_backend;
+pub use usb::usb_files;
 
 const MIB: u64 = 1 << 20;
 
@@ -105,6 +107,7 @@ pub fn arguments(
     if spec.options.agent {
         agent::agent(&mut ports);
     }
+    usb::usb(&mut ports, spec);
     // The last ports: their number changes nothing before them.
     device_ports(&mut ports, spec, environment);
     functions(&mut line, &mut ports, spec, environment)?;

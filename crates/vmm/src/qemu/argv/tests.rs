@@ -23,6 +23,7 @@ fn machine() -> MachineSpec {
         slots: Vec::new(),
         access: DeviceAccess::Groups,
         spare: model::SparePorts::default(),
+        usb: Vec::new(),
         options: MachineOptions::default(),
     }
 }
@@ -297,6 +298,24 @@ fn each_disk_is_on_its_bus_by_an_inherited_descriptor() {
     assert_eq!(args[5], "-add-fd fd={fd},set=5");
     let writable: Vec<bool> = files.iter().map(|file| file.writable).collect();
     assert_eq!(writable, [true, true, false, true, true, false]);
+}
+
+#[test]
+fn usb_devices_of_the_host_are_open_nodes() {
+    let device = |number| model::UsbDevice {
+        name: format!("1-{number}"),
+        bus: 1,
+        number,
+        ..model::UsbDevice::default()
+    };
+    let spec = MachineSpec { usb: vec![device(4), device(11)], ..machine() };
+    let text = shown(&spec, &environment());
+    let usb: Vec<&str> = text.lines().filter(|line| line.contains("hostusb")).collect();
+    insta::assert_snapshot!(usb.join("\n"));
+    let files = usb_files(&spec);
+    assert_eq!(files[1].path, std::path::Path::new("/dev/bus/usb/001/011"));
+    assert_eq!(files[1].vmm_args.join(" "), "-add-fd fd={fd},set=1001");
+    assert!(!shown(&machine(), &environment()).contains("hostusb"));
 }
 
 #[test]

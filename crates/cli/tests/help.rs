@@ -138,7 +138,7 @@ fn a_wrong_value_says_what_is_accepted() {
         (&["claim", "gpu", "--uid", "me"], "a whole number from 0 to 4294967295"),
         (&["instance", "create", "x", "--image", "y", "--size", "big"], "512MB"),
         (&["instance", "create", "x", "--image", "y", "--vcpus", "0"], "from 1 to 1024"),
-        (&["boot-list", "x"], "0000:a2:00.0"),
+        (&["boot-list", "x"], "`handover ls`"),
         (&["doctor", "--for", "x"], "0000:a2:00.0"),
     ] {
         let output = handover(arguments);

@@ -194,7 +194,7 @@ fn the_claim_of_an_instance_is_found_by_the_owner_that_is_shown() {
     engine.instances().create(wish("vm", &["nic"])).unwrap();
     let refusal = engine.claims().release("instance/vm", None).unwrap_err();
     assert_eq!(refusal.code, Code::InvalidState);
-    assert!(refusal.remedy.contains("handover instance rm vm"), "{refusal}");
+    assert!(refusal.remedy.contains("handover instance detach vm 0000:03:00.0"), "{refusal}");
     assert_eq!(engine.claims().release("instance/none", None).unwrap_err().code, Code::NotFound);
 }
 
@@ -219,7 +219,7 @@ fn the_remedy_of_a_device_in_use_is_one_that_the_request_has() {
     engine.instances().create(support::wish("vm", &["nic"])).unwrap();
     let returned = engine.devices().return_unclaimed(&[at(NIC)]).unwrap();
     let reason = returned.first().and_then(|one| one.reason.clone()).unwrap();
-    assert!(reason.contains("handover instance rm vm"), "{reason}");
+    assert!(reason.contains("handover instance detach vm 0000:03:00.0"), "{reason}");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn an_instances_device_is_freed_with_the_instance() {
         engine.devices().reset(NIC, None, false).unwrap_err(),
         engine.claims().release(&format!("instance/{id}"), None).unwrap_err(),
     ] {
-        assert!(refusal.remedy.contains("handover instance rm vm"), "{refusal}");
+        assert!(refusal.remedy.contains("handover instance detach vm "), "{refusal}");
         assert!(!refusal.remedy.contains("--owner"), "{refusal}");
     }
     engine.instances().delete("vm").unwrap();

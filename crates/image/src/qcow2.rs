@@ -6,9 +6,6 @@
 /// The number of bytes that are parsed: version 3's header with its one optional field.
 pub const HEADER_LENGTH: usize = 112;
 
-/// How an image begins.
-pub const MAGIC: &[u8] = b"QFI\xfb";
-
 /// The largest virtual size; sums of sizes stay far from an overflow.
 const LARGEST_DISK: u64 = 1 << 50;
 
@@ -91,7 +88,7 @@ impl HeaderError {
 /// Why the image is refused.
 pub fn read(bytes: &[u8]) -> Result<Header, HeaderError> {
     let fields = Fields(bytes);
-    if !bytes.starts_with(MAGIC) {
+    if !bytes.starts_with(b"QFI\xfb") {
         return Err(HeaderError::NotQcow2);
     }
     let version = fields.u32(4)?;

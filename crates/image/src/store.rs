@@ -146,10 +146,7 @@ impl Store {
         let mut taken = Vec::new();
         let mut disk_virtual_size = None;
         if let Some((source, format)) = &parts.disk {
-            let check = |file: &File| {
-                expect_format(file, *format)?;
-                check_disk(file, *format)
-            };
+            let check = |file: &File| check_disk(file, *format);
             let (copied, size) = self.take("disk", source, &files.disk, cancel, check)?;
             disk_virtual_size = Some(size);
             taken.push(("disk", copied));
@@ -218,21 +215,6 @@ impl Files {
     pub(crate) fn below(dir: &Path) -> Self {
         Self { disk: dir.join("disk"), kernel: dir.join("kernel"), initrd: dir.join("initrd") }
     }
-}
-
-/// Refuses a file that was named raw by mistake. A disk that a guest has written may begin with anything.
-fn expect_format(file: &File, format: DiskFormat) -> Result<(), ImageError> {
-    let mut magic = [0; qcow2::MAGIC.len()];
-    let length =
-        read_start(file, &mut magic).map_err(|error| ImageError::io("read", "the disk", error))?;
-    if format == DiskFormat::Raw && magic.get(..length) == Some(qcow2::MAGIC) {
-        return Err(ImageError::Rejected {
-            part: "disk",
-            problem: "it is not raw: it begins as qcow2 does".into(),
-            remedy: "import it with `--format qcow2`".into(),
-        });
-    }
-    Ok(())
 }
 
 /// Checks a disk and returns its virtual size.

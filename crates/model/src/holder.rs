@@ -1,9 +1,62 @@
 //! What a user of a device is, and how to end the use.
 
-use crate::{Holder, HolderKind};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::Address;
 
 /// Where the host itself runs from.
 const HOST_MOUNTS: [&str; 5] = ["/", "/boot", "/boot/efi", "/usr", "/var"];
+
+/// A kind of user of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HolderKind {
+    /// A process that has a node open or mapped.
+    #[default]
+    Process,
+    /// A mounted file system on a drive.
+    Mount,
+    /// A mounted directory that a host around this one shares.
+    Share,
+    /// Swap space on a drive.
+    Swap,
+    /// A volume, an array or a pool that a drive is part of.
+    Volume,
+    /// The kernel, in a way that it does not show.
+    Kernel,
+    /// The host's network: routes, addresses, bridges, sessions with file and storage servers.
+    Network,
+}
+
+/// A user of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The function in use.
+    pub address: Address,
+    /// What kind of user it is.
+    #[serde(default)]
+    pub kind: HolderKind,
+    /// The pid, if the user is a process.
+    pub pid: Option<u32>,
+    /// When that process started, in clock ticks since boot: with the pid it identifies the process.
+    #[serde(default)]
+    pub started: Option<u64>,
+    /// The process's program (`/proc/PID/comm`).
+    #[serde(default)]
+    pub program: Option<String>,
+    /// The user, in words: `qemu-system-x86 (pid 4711, libvirtd.service)`, `mounted at /srv`, `port of br0`.
+    pub user: String,
+    /// What it uses: a path such as `/dev/nvidia0`, or an interface.
+    pub by: String,
+    /// The mediated device in use, if it is not the function itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mdev: Option<Uuid>,
+    /// Of a use by the network: the interface that has the address, route or ports, if this network namespace has it. It is
+    /// `by`, or a bridge, bond, VLAN, ... that is built on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+}
 
 impl Holder {
     /// The name of the program, or what else uses the device: `qemu-system-x86`, `mounted at /srv`.

@@ -1,6 +1,7 @@
 //! What draws on a card of the host, and the steps that end it, so that a machine can have the only GPU.
 
-use crate::{Address, Holder, HolderKind, Step};
+use crate::holder::{Holder, HolderKind};
+use crate::{Address, Step};
 
 /// Units that have a card open for others, which end with the sessions, or that Handover itself depends on.
 const NEVER_STOPPED: [&str; 6] = [

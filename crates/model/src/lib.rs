@@ -54,6 +54,7 @@ pub use clock::Moment;
 pub use duration::{format_duration, parse_duration};
 pub use fingerprint::{AsFound, Fingerprint, LinkBaseline, PowerControl};
 pub use grpc::GrpcStatus;
+pub use holder::{Holder, HolderKind};
 pub use host_display::{FirmwareFramebuffer, HostDisplay, UserPlace, is_broker};
 pub use host_error::HostError;
 pub use host_lock::{HostLock, HostLockError, LockHolder};
@@ -88,7 +89,7 @@ pub use names::{
 pub use own_state::{OwnState, Share, Unhealthy};
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
 pub use password::check_password_hash;
-pub use ports::{Capacity, Checked, Disk, Holder, HolderKind, Host, KnownMachine, Launcher};
+pub use ports::{Capacity, Checked, Disk, Host, KnownMachine, Launcher};
 pub use process_stat::ProcessStat;
 pub use refusal::{Code, Refusal};
 pub use scan::Scan;

@@ -142,25 +142,18 @@ impl Partition {
 #[serde(default, deny_unknown_fields)]
 pub struct VfSettings {
     /// The hardware address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
     /// The VLAN tag of its packets; 0 for none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
     /// The priority of that tag.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qos: Option<u8>,
     /// Whether it may change its own address and filters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<bool>,
     /// Whether packets with another sender's address are dropped.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spoof_check: Option<bool>,
     /// The least rate in Mbit/s; 0 for none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_rate: Option<u32>,
     /// The highest rate in Mbit/s; 0 for none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rate: Option<u32>,
 }
 

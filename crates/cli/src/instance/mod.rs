@@ -112,7 +112,7 @@ enum Command {
         #[arg(short, long)]
         follow: bool,
         /// Number of last lines to start with
-        #[arg(long, default_value_t = 100, value_name = "LINES", value_parser = values::number::<u64>)]
+        #[arg(short = 'n', long, default_value_t = 100, value_name = "LINES", value_parser = values::number::<u64>)]
         tail: u64,
         /// Print the bytes that the guest wrote; by default, control characters are escaped
         #[arg(long, conflicts_with = "json")]

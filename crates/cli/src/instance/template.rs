@@ -20,10 +20,23 @@ const LARGEST: u64 = 1 << 20;
 /// Prints the file that makes an instance like this one.
 pub fn print(connection: &Connection, instance: &str) -> Done {
     let path = format!("/instances/{}/template", segment(instance));
-    let template: Value = connection
+    let mut template: Value = connection
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to(format!("show the instance {instance}")))?;
+    drop_nulls(&mut template);
     output::file(&documents(&[template], Format::Yaml))
+}
+
+/// Removes fields without a value: they say nothing in a file.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 /// Reads a file; `-` is standard input. Returns the fields of the file, and the request that they are.
@@ -116,6 +129,14 @@ mod tests {
         let left =
             serde_json::json!({"network": {"mode": "user"}, "networks": [{}, {"mode": "none"}]});
         assert_eq!(file, left);
+    }
+
+    #[test]
+    fn a_file_has_no_fields_without_a_value() {
+        let mut file =
+            serde_json::json!({"devices": [{"vf": {"vlan": 100, "mac": null}}], "os": null});
+        drop_nulls(&mut file);
+        assert_eq!(file, serde_json::json!({"devices": [{"vf": {"vlan": 100}}]}));
     }
 
     #[test]

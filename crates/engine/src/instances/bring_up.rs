@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::{
     Address, DeviceAccess, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle,
-    MachineSpec, NodeDevice, Placement, PlacementUse, Placing, Refusal, SparePorts,
+    NodeDevice, Placement, PlacementUse, Placing, Refusal, SparePorts,
 };
 use uuid::Uuid;
 
@@ -57,7 +57,7 @@ impl Instances {
         self.take_usb(row)?;
         let spare = self.spare_ports(row)?;
         let place = (huge_pages, placement);
-        let spec = self.spec(row, &image, Vec::new(), &claims, place, spare);
+        let spec = self.spec(row, &image, Vec::new(), &claims, place.clone(), spare.clone());
         let launcher = self.launcher(&row.instance.hypervisor)?;
         launcher.check_space(&spec).map_err(|error| refusals::launch_failed(&error))?;
         let can_pass = inventory.vfio.iommufd;
@@ -67,8 +67,7 @@ impl Instances {
             self.give_access(operation, row, &claims, can_pass, None)?;
         }
         let disks = self.disk_files(row)?;
-        let slots = claims.iter().map(slot_of).collect();
-        let spec = MachineSpec { disks, slots, options: row.instance.options.clone(), ..spec };
+        let spec = self.spec(row, &image, disks, &claims, place, spare);
         self.journal
             .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
         let launch = || launcher.launch(&spec);

@@ -34,7 +34,9 @@ impl Instances {
                 InstanceState::Paused => {
                     format!("`handover instance resume {name}` lets it continue")
                 }
-                InstanceState::Running => format!("`handover instance restart {name}` restarts it"),
+                InstanceState::Running => format!(
+                    "`handover instance restart {name}` restarts it; `handover instance stop {name}` stops it"
+                ),
                 _ => format!("`handover instance show {name}` shows its state"),
             };
             return Err(wrong_state(&row, "started", instead));

@@ -34,7 +34,13 @@ fn of_devices_that_claims_and_instances_have() {
     let claimed_nic: fn(&Rig, &Engine) = |_, engine| claims(engine, "one", &[NIC]).unwrap();
     for case in [
         case("a claim", "handover release", claimed_nic, nic, Code::InUse),
-        case("a stopped instance", "`handover instance rm vm`", stopped_nic, nic, Code::InUse),
+        case(
+            "a stopped instance",
+            "`handover instance detach vm 0000:03:00.0`",
+            stopped_nic,
+            nic,
+            Code::InUse,
+        ),
         case(
             "by hand, of another owner",
             "handover release",
@@ -58,7 +64,7 @@ fn of_devices_that_claims_and_instances_have() {
         ),
         case(
             "the registration of an instance's device",
-            "`handover instance rm vm`",
+            "`handover instance detach vm 0000:03:00.0`",
             stopped_nic,
             |engine| engine.devices().delete("part"),
             Code::InUse,

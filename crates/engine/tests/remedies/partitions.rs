@@ -55,7 +55,7 @@ fn of_partitions() {
         ),
         case(
             "another number of virtual functions, of which a stopped instance has one",
-            "`handover instance rm vm`",
+            "`handover instance detach vm ",
             "",
             |_, engine| {
                 engine.vf_counts().set("0000:01:00.0", 4, false).unwrap();
@@ -66,7 +66,7 @@ fn of_partitions() {
         ),
         case(
             "a device of whose functions a stopped instance has one",
-            "`handover instance rm vm`",
+            "`handover instance detach vm ",
             "",
             |_, engine| {
                 engine.vf_counts().set("0000:01:00.0", 4, false).unwrap();

@@ -80,6 +80,10 @@ pub fn run(rig: &Rig, engine: &Engine, command: &str) {
         }
         ["handover", "instance", "rm", name] => engine.instances().delete(name).unwrap(),
         ["handover", "instance", "stop", name] => drop(engine.instances().stop(name).unwrap()),
+        ["handover", "instance", "detach", name, device] => {
+            let patience = std::time::Duration::from_secs(1);
+            drop(engine.instances().detach_device(name, device, patience).unwrap());
+        }
         ["handover", "image", "rm", name] => engine.images().delete(name).unwrap(),
         ["handover", "device", "rm", name] => engine.devices().delete(name).unwrap(),
         ["handover", "device", "clear", name] => drop(engine.devices().clear(name).unwrap()),

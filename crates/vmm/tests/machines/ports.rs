@@ -35,7 +35,6 @@ fn has_spare_ports() -> Result<Completion, Failed> {
     assert_eq!(bench.qemu.plugged(spec.id)?, Some(Vec::new()));
     let out = bench.qemu.unplug(spec.id, &slot, Duration::from_secs(10))?;
     assert_eq!(out, Unplugged::Out, "it is not there");
-    // The limit of locked memory of this user may not be raised here.
     let access = DeviceAccess::Groups;
     let others = Vec::new();
     let plug = Plug { id: spec.id, slot, roms: Vec::new(), memory: 0, others, access };
@@ -43,7 +42,10 @@ fn has_spare_ports() -> Result<Completion, Failed> {
     let Err(LaunchError::Plug { reason }) = refused else {
         return Err(format!("{refused:?}").into());
     };
-    assert!(reason.contains("0000:ff:1f.7"), "{reason}");
     bench.qemu.kill(spec.id)?;
+    if reason.contains("limit of locked memory") {
+        return Ok(Completion::ignored_with("this user may not raise the limit of locked memory"));
+    }
+    assert!(reason.contains("0000:ff:1f.7"), "{reason}");
     Ok(Completion::Completed)
 }

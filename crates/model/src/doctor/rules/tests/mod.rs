@@ -185,6 +185,7 @@ const CASES: &[Case] = &[
     ("vfio-modules", Severity::Impossible, |host| drop(host.platform.modules.remove("vfio_pci"))),
     ("vfio-modules", Severity::Impossible, |host| {
         host.platform.modules.remove("vfio_iommu_type1");
+        host.inventory.vfio.iommufd = false;
     }),
     ("vfio-forbidden", Severity::Impossible, |host| {
         let line = "/etc/modprobe.d/no.conf:1: install vfio-pci /bin/false".to_owned();

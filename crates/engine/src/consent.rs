@@ -97,15 +97,25 @@ impl Consent {
 
     /// How to consent to the end of this use, if the request can; as the end of a sentence about another remedy.
     pub fn way_out(self, holder: &Holder, named: &Named) -> Option<String> {
-        if self.display == UseOption::Off && holder.draws() {
-            return Some(
-                "or use --take-display so that Handover ends the sessions on the card, and starts the display manager again \
-                 afterwards"
-                    .into(),
-            );
-        }
-        if self.evict == UseOption::Off && can_ask_to_exit(holder) {
-            return Some("or use --evict so that Handover asks it to exit".into());
+        let is_evicted = self.evict == UseOption::Off && can_ask_to_exit(holder);
+        match (is_evicted, self.display == UseOption::Off && holder.draws()) {
+            // A program that computes or plays has the same nodes open as one that draws.
+            (true, true) => {
+                return Some(
+                    "or use --evict so that Handover asks it to exit; or, if it is of the desktop on the card, --take-display, so \
+                     that the sessions end and the display manager is started again afterwards"
+                        .into(),
+                );
+            }
+            (false, true) => {
+                return Some(
+                    "or use --take-display so that Handover ends the sessions on the card, and starts the display manager again \
+                     afterwards"
+                        .into(),
+                );
+            }
+            (true, false) => return Some("or use --evict so that Handover asks it to exit".into()),
+            (false, false) => {}
         }
         if holder.kind != HolderKind::Network || self.network == UseOption::Unavailable {
             return None;

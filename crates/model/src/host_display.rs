@@ -220,7 +220,7 @@ mod tests {
         let all = [shell.clone(), broker.clone(), boot, server];
         let other = HostDisplay { has_other_card: true, ..display() };
         assert_eq!(other.units(&all), ["gdm.service", "ollama.service"]);
-        assert_eq!(other.units(&[broker.clone()]), Vec::<String>::new());
+        assert_eq!(other.units(std::slice::from_ref(&broker)), Vec::<String>::new());
         assert_eq!(
             display().units(&[broker]),
             ["gdm.service"],

@@ -149,7 +149,7 @@ pub trait Host: Disk {
     fn marks(&self, addresses: &[Address]) -> Result<BTreeMap<Address, Mark>, HostError>;
 
     /// The users of these functions: open device nodes and mappings, mounted block devices and shares, and network
-    /// interfaces that the host uses ([`HolderKind::Network`]).
+    /// interfaces that the host uses ([`HolderKind::Network`](crate::HolderKind::Network)).
     ///
     /// # Errors
     /// If processes cannot be listed.

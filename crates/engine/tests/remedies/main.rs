@@ -83,13 +83,16 @@ fn of_devices_that_claims_and_instances_have() {
             |engine| engine.images().delete("debian"),
             Code::InUse,
         ),
-        case(
-            "a running instance",
-            "`handover instance stop vm`",
-            |_, engine| drop(engine.instances().create(wish("vm", &[])).unwrap()),
-            |engine| engine.instances().start("vm").map(drop),
-            Code::InvalidState,
-        ),
+        Case {
+            way: "instance stop",
+            ..case(
+                "a running instance",
+                "`handover instance stop vm`",
+                |_, engine| drop(engine.instances().create(wish("vm", &[])).unwrap()),
+                |engine| engine.instances().start("vm").map(drop),
+                Code::InvalidState,
+            )
+        },
         case(
             "prepared for another user",
             "`handover unprepare",

@@ -24,7 +24,7 @@ use crate::{ClaimRequest, OperationKind, Outcome};
 pub struct Access {
     /// User id that may open the claim's device nodes.
     pub uid: u32,
-    /// Whether that user is let open the nodes of groups later, if at all ([`Claims::grant_groups`]).
+    /// Whether that user is let open the nodes of groups later, if at all.
     pub defers_groups: bool,
     /// Whether that user may also open the functions' own nodes, for iommufd.
     pub device_nodes: bool,

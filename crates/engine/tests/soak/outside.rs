@@ -185,11 +185,18 @@ impl World {
         match what {
             Outside::GuestExits { name } => {
                 let Ok(instance) = engine.instances().find(name) else { return };
+                if instance.options.seat.take_display {
+                    // Its display goes back to the host: the claim is only reserved then.
+                    let owner = model::Owner::instance(instance.id).to_string();
+                    lock(&self.touched).insert(owner);
+                }
                 self.launcher.exit(instance.id, 0);
                 // A thread of the engine notices it; waiting for that makes the history reproducible.
                 if !meanwhile && instance.state == InstanceState::Running {
                     let limit = std::time::Duration::from_secs(5);
                     let _ = engine.instances().wait(name, InstanceState::Shutdown, limit);
+                    // In the same turn it gives devices back, such as the host's display. This waits for the turn, and is refused.
+                    let _ = engine.instances().pause(name);
                 }
             }
             Outside::RefuseLaunch => self.launcher.refuse_next("a fault"),

@@ -30,10 +30,12 @@ impl Instances {
     pub fn outline(&self, request: CreateInstance) -> Result<Outline, Refusal> {
         let Draft { mut row, claims, inventory, planned } = self.draft(Uuid::new_v4(), request)?;
         self.claims.expect_room(&inventory, claims.iter().map(|stored| &stored.claim))?;
+        let allocation = lock(&self.journal.allocation);
         self.expect_free_blocks(&row.instance, &claims)?;
         self.volumes.expect_free(&row.instance, &planned.new)?;
         self.reserve_network(&mut row.instance)?;
         self.reserve_screen(&mut row.instance)?;
+        drop(allocation);
         let (image, _) = self.parts(&row)?;
         let inventory = self.devices_of(&claims)?;
         let spare = self.spare_ports(&row)?;

@@ -3,6 +3,7 @@
 use model::{Address, Code, MOST_USB, Refusal, RestartUnits, Seat, Step, UsbDevice, UsbWish};
 
 use super::{Instances, is_stopped};
+use crate::lock::lock;
 use crate::store::{Durability, OpenOperation, Recorded, StoredClaim, StoredInstance};
 
 /// Checks what a machine is to get of the seat. A USB device that is given twice is one.
@@ -31,6 +32,8 @@ impl Instances {
         if seat.usb.is_empty() && !seat.input && seat.given.is_empty() {
             return Ok(());
         }
+        // Two machines that start at the same time must not find the same device.
+        let _allocation = lock(&self.journal.allocation);
         let own = row.instance.id;
         let others = self.store.read(StoredInstance::all)?.into_iter();
         let others = others.filter(|other| other.instance.id != own && !is_stopped(other));

@@ -1,6 +1,6 @@
 # What a person types; each target says what it does. `make demo` and `make test` need nothing but a Rust toolchain and a
 # C compiler to begin with.
-.PHONY: help setup build release install demo test test-fast lab-long break endurance soak fuzz bench clean-lab
+.PHONY: help setup build guest release install demo test test-fast lab-long break endurance soak fuzz bench compare-images clean-lab
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -16,10 +16,16 @@ setup:
 ## make build      build handover and the lab, for development
 build:
 	cargo build --locked -p cli -p lab
+	@scripts/build-guest target/lib/handover
 
-## make release    build the executable that is shipped
+## make guest      build the init of machines from container images, for the development's handover
+guest:
+	@scripts/build-guest target/lib/handover
+
+## make release    build the executables that are shipped
 release:
 	cargo build --locked --release -p cli
+	@scripts/build-guest target/lib/handover
 
 ## make install    install what `make release` built: executable, manual pages, completions, unit, group (as root; DESTDIR, PREFIX)
 install:
@@ -54,6 +60,10 @@ soak:
 ## make fuzz       broken input for every reader of foreign input, FUZZ_SECONDS (60) each; TARGETS="a b" for some
 fuzz:
 	@scripts/fuzz $(TARGETS)
+
+## make compare-images  compare a machine's root with podman's container, file by file, over a whole Debian tree (as root, with podman)
+compare-images: build
+	@scripts/compare-podman
 
 ## make bench      run all benchmarks
 bench: setup

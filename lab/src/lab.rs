@@ -327,6 +327,15 @@ fn fill(inside: &Path, handover: Option<&Path>) -> Result<()> {
         Some(path) => {
             fs::copy(&path, bin.join("handover"))
                 .with_context(|| format!("cannot copy {}", path.display()))?;
+            // The init of container images, where it looks for it.
+            let place = Path::new("lib/handover/handover-guest");
+            let prefix = path.parent().and_then(Path::parent);
+            if let Some(guest) = prefix.map(|prefix| prefix.join(place)).filter(|one| one.exists())
+            {
+                let to = inside.join(place);
+                fs::create_dir_all(to.parent().unwrap_or(inside))?;
+                fs::copy(&guest, to).with_context(|| format!("cannot copy {}", guest.display()))?;
+            }
         }
         None => progress::note("`handover` is not built; L1 starts without it"),
     }

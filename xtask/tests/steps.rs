@@ -8,7 +8,7 @@ use model::StepKind;
 
 /// The directories of the files, and the files that are common to all kinds.
 const HOMES: [(&str, &[&str]); 3] = [
-    ("crates/model/src/step", &["facts", "mod", "restoring", "values"]),
+    ("crates/model/src/step", &["facts", "mod", "restoring", "values", "words"]),
     ("crates/host/src/step", &["mod"]),
     ("crates/sim/src/kernel/step", &["mod"]),
 ];

@@ -78,6 +78,8 @@ pub struct Runtime {
     pub version: Option<String>,
     /// `kvm` or `tcg`.
     pub accelerator: Option<String>,
+    /// How it opens devices that are handed over: `descriptors`, or `groups`.
+    pub device_access: String,
     /// Why it is not available, and what to do.
     pub reason: Option<String>,
 }

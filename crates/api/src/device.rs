@@ -158,7 +158,7 @@ pub struct ResetDevice {
 pub struct AttachDevice {
     /// A registered device by id or name, or whatever a claim takes (`wants`), for one device: an address, `gpu`,
     /// `vf@nic0,vlan=100`, `profile=L40S-1Q`, ...
-    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Wish))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PlacedWish))]
     pub device: Wish,
 }
 

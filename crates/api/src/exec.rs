@@ -30,15 +30,17 @@ pub struct Exec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExecResult {
-    /// Its number in the guest.
-    pub pid: i64,
+    /// Its number in the guest; absent for a container image, whose agent ends the command if it has not ended in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub pid: Option<i64>,
     /// Its exit status; `null` if a signal ended it, or it has not ended.
     pub exit_code: Option<i32>,
     /// The signal that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub signal: Option<i32>,
-    /// Whether it has not ended in time. It goes on, and what it writes is not known.
+    /// Whether it has not ended in time. It goes on, except in the guest of a container image, and what it writes is not known.
     pub timed_out: bool,
     /// What it wrote to standard output, in base64; 16 MiB at most.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Base64))]

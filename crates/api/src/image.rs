@@ -1,11 +1,13 @@
 //! Images.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Tags;
 
 /// A request to import an image from files below the daemon's `--image-dir` directories: a disk, a kernel bundle, or
-/// both.
+/// both. Without files, a container image is pulled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportImage {
     /// The image's name.
@@ -25,6 +27,19 @@ pub struct ImportImage {
     /// The kernel's command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<String>,
+    /// Where a container image comes from: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:TAG]`,
+    /// `containers-storage:NAME`, or a reference; by default the name is the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The name for the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The password for the registry; it is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Whether the registry is spoken to without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_http: Option<bool>,
     /// Tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
@@ -112,6 +127,26 @@ pub struct Image {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub base: Option<String>,
+    /// The entry point of a container image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub entrypoint: Option<Vec<String>>,
+    /// The default arguments of a container image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub cmd: Option<Vec<String>>,
+    /// The variables of a container image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub env: Option<BTreeMap<String, String>>,
+    /// The working directory of a container image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub working_dir: Option<String>,
+    /// What else is known of a container image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub container: Option<ContainerInfo>,
     /// Whether it has a kernel that is booted directly.
     pub has_kernel: bool,
     /// The kernel's command line.
@@ -119,6 +154,64 @@ pub struct Image {
     /// Fields of the request that were ignored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// What is known of a container image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ContainerInfo {
+    /// The user that its program runs as; empty is root.
+    pub user: String,
+    /// The signal that ends its program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub stop_signal: Option<String>,
+    /// The architecture: `amd64`, `arm64`.
+    pub architecture: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The version of its kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub kernel: Option<String>,
+    /// The versions of kernels that it has modules for.
+    pub modules: Vec<String>,
+    /// NVIDIA's kernel modules.
+    pub nvidia_modules: Vec<NvidiaModule>,
+    /// The version of NVIDIA's driver that its libraries belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub nvidia_libraries: Option<String>,
+    /// Bytes of its layers that are fetched, while it is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub pulled_bytes: Option<u64>,
+    /// Bytes of all its layers, while it is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub total_bytes: Option<u64>,
+}
+
+/// NVIDIA's module in a container image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NvidiaModule {
+    /// The version of its kernel.
+    pub kernel: String,
+    /// The driver's version; `null` if the module is compressed.
+    pub version: Option<String>,
+    /// Whether it is the open one; `null` if the module is compressed.
+    pub open: Option<bool>,
+}
+
+/// What a removal of unused container images removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PrunedImages {
+    /// The names of the images.
+    pub images: Vec<String>,
+    /// How much of the host's disk is free again, in bytes.
+    pub freed_bytes: u64,
 }
 
 /// A field that is left out or has a value.

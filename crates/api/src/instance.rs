@@ -34,7 +34,7 @@ pub struct CreateInstance {
     /// Devices, in the order in which the guest sees them: registered ones by id or name, or whatever a claim takes
     /// (`wants`): an address, `gpu`, `2xgpu`, `profile=L40S-1Q`, ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::Wish>>, max_items = 1024))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::PlacedWish>>, max_items = 1024))]
     pub devices: Option<Vec<Wish>>,
     /// `qemu`, the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,18 +129,34 @@ pub struct CreateInstance {
     /// A vGPU by profile, after the `devices`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuRequest>,
-    /// Environment: container images only, which are not implemented.
+    /// Variables of the environment, besides the image's or in place of them. This and the next five are for container images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Nothing>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Environment>))]
     pub env: Option<BTreeMap<String, String>>,
-    /// Command: container images only, which are not implemented.
+    /// The command, in place of the image's: a program and its arguments, or the arguments of the entry point. No shell reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::Word>>, max_items = 1024))]
     pub cmd: Option<Vec<String>>,
-    /// Entry point: container images only, which are not implemented.
+    /// The entry point, in place of the image's. The image's command is then left out too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::Word>>, max_items = 1024))]
     pub entrypoint: Option<Vec<String>>,
+    /// The user that the command runs as, in place of the image's: `USER[:GROUP]`, names of the image or numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Word>))]
+    pub user: Option<String>,
+    /// The directory in which the command starts, in place of the image's: an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::WorkingDir>))]
+    pub working_dir: Option<String>,
+    /// The kernel: the name of an image that has one. By default the image's own, else that of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Whether the image is pulled before: `never`, the default; `missing`, if there is no image of this name; `always`: if its name
+    /// means another image by now, that is used. The answer waits for the pull.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::PullWhen>))]
+    pub pull: Option<String>,
     /// New disks, which are deleted with the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 32))]
@@ -246,9 +262,8 @@ pub struct DisplayAccess {
     pub subject: Option<String>,
 }
 
-/// The requested network.
+/// The requested network. Its schema is in `network_forms`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct NetworkRequest {
     /// Whether to add a virtual network card; by default it is added.
@@ -257,23 +272,19 @@ pub struct NetworkRequest {
     /// `user` (the default): passt connects the guest to the host's networks. `bridge`: the card is a port of a bridge of the
     /// host. `macvtap`: it is beside an interface of the host. `none`: like `enabled: false`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::NetworkMode>))]
     pub mode: Option<String>,
     /// The bridge or interface of the host, in the modes `bridge` and `macvtap`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::InterfaceName>))]
     pub source: Option<String>,
     /// In the mode `macvtap`: whether the interface may be the host's only way out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
     /// The card's hardware address; one is chosen by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::CardAddress>))]
     pub mac: Option<String>,
     /// Ports of the host that lead to the guest: `[ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]`, such as `2222:22`. They
     /// listen on 127.0.0.1 if there is no address. Only in the mode `user`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::ForwardedPort>>, max_items = 1024))]
     pub forwards: Option<Vec<String>>,
 }
 
@@ -338,7 +349,7 @@ pub struct UpdateInstance {
     pub networks: Option<Vec<NetworkRequest>>,
     /// All its devices, in place of those that it has; one that is asked for by the same words stays. The instance must be stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::Wish>>, max_items = 1024))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::PlacedWish>>, max_items = 1024))]
     pub devices: Option<Vec<Wish>>,
     /// Whether its machine is started again when it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -423,10 +434,23 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub placed: Option<crate::Placed>,
+    /// For a container image: where its kernel was from at its last start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub kernel: Option<String>,
+    /// For a single instance of a container image that runs: whether the agent in its guest answers, so that commands and copies
+    /// work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub agent_ready: Option<bool>,
     /// How its VMM opens its devices: as `descriptors`, or by IOMMU `groups`; absent: it has none, or does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::DeviceAccess>))]
     pub device_access: Option<String>,
+    /// The number of the set of GPUs that is active in NVIDIA's Fabric Manager while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub fabric_set: Option<u32>,
     /// How many ports it has for devices that it gets while it runs; absent: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
@@ -561,17 +585,4 @@ pub struct Gpu {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Uuid>))]
     pub mdev_uuid: Option<String>,
-}
-
-/// The answer of `GET /instances/{id}/wait`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct WaitOutcome {
-    /// The state when the wait ended.
-    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::InstanceState))]
-    pub state: String,
-    /// What went wrong, if anything.
-    pub state_error: Option<String>,
-    /// Whether the wait timed out before the state was reached.
-    pub timed_out: bool,
 }

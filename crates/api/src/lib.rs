@@ -13,6 +13,8 @@ mod health;
 mod image;
 mod instance;
 mod life;
+#[cfg(feature = "openapi")]
+mod network_forms;
 mod placed;
 mod planned_instance;
 mod pod;
@@ -21,9 +23,11 @@ mod request_forms;
 mod resources;
 #[cfg(feature = "openapi")]
 pub mod schema;
+mod session;
 mod start;
 mod stats;
 mod volume;
+mod wait;
 mod wish;
 
 #[cfg(feature = "client")]
@@ -43,17 +47,25 @@ pub use device::{
 pub use error::{ErrorBody, ErrorDetails};
 pub use exec::{Exec, ExecResult, SetPassword};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
-pub use image::{Image, ImportImage, MakeImage, ResizeImage};
+pub use image::{
+    ContainerInfo, Image, ImportImage, MakeImage, NvidiaModule, PrunedImages, ResizeImage,
+};
 pub use instance::{
     Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
-    NetworkRequest, Rom, UpdateInstance, WaitOutcome,
+    NetworkRequest, Rom, UpdateInstance,
 };
 pub use life::{Autostart, RestartPolicy, RestartStatus};
+#[cfg(feature = "openapi")]
+pub use network_forms::NewCard;
 pub use placed::{GuestNode, Placed};
 pub use planned_instance::{InstanceOrPlan, PlannedChoice, PlannedInstance};
 pub use pod::{CreatePods, Pods};
 pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,
+};
+pub use session::{
+    CopyDirection, CopyHeader, CopyMessage, CopyRequest, ExecControl, ExecEnd, ExecStart, PathInfo,
+    STDERR, STDOUT, TerminalSize,
 };
 pub use start::StartInstance;
 pub use stats::InstanceStats;
@@ -61,6 +73,7 @@ pub use volume::{
     AttachVolume, BlockDisk, Cdrom, CreateVolume, NewDisk, ResizeVolume, Volume, VolumeAttachment,
     VolumeMount,
 };
+pub use wait::WaitOutcome;
 pub use wish::Wish;
 
 /// Tags of devices, images, volumes and instances.

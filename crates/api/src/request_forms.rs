@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::schema::{DiskFormat, ImageName, NewDiskSize};
+use crate::schema::{DiskFormat, ImageName, ImageReference, ImageSource, NewDiskSize};
 use crate::{ImportImage, MakeImage, ReturnDevices, Tags};
 
 fn of(one: Type) -> Object {
@@ -66,6 +66,25 @@ impl ToSchema for ReturnDevices {
     }
 }
 
+/// Where a new image comes from: a registry or a place of container images, or files.
+fn sources_of_an_image() -> AnyOfBuilder {
+    let text = || of(Type::String);
+    let nothing_of = |fields: &[&str]| {
+        let none = ObjectBuilder::new();
+        fields.iter().fold(none, |form, field| form.property(*field, of(Type::Null)))
+    };
+    let pulled = || nothing_of(&["disk", "kernel", "initrd"]);
+    let of_registry = ["from", "username", "password"];
+    let by_name = pulled()
+        .property("name", Ref::from_schema_name("ImageReference"))
+        .property("from", of(Type::Null));
+    let by_source =
+        pulled().property("from", Ref::from_schema_name("ImageSource")).required("from");
+    let of_disk = nothing_of(&of_registry).property("disk", text()).required("disk");
+    let of_kernel = nothing_of(&of_registry).property("kernel", text()).required("kernel");
+    AnyOfBuilder::new().item(by_name).item(by_source).item(of_disk).item(of_kernel)
+}
+
 impl PartialSchema for ImportImage {
     fn schema() -> RefOr<Schema> {
         let fields = ObjectBuilder::new()
@@ -82,6 +101,23 @@ impl PartialSchema for ImportImage {
             .property("initrd", optional_text("An initial ramdisk; only with a kernel."))
             .property("cmdline", optional_text("The kernel's command line."))
             .property(
+                "from",
+                OneOfBuilder::new()
+                    .description(Some("Where a container image comes from: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, \
+                        `docker-archive:FILE[:TAG]`, `containers-storage:NAME`, or a reference; by default the name is the \
+                        reference. Only without files."))
+                    .item(of(Type::Null))
+                    .item(Ref::from_schema_name("ImageSource")),
+            )
+            .property("username", optional_text("The name for the registry."))
+            .property("password", optional_text("The password for the registry; it is not kept."))
+            .property(
+                "plain_http",
+                ObjectBuilder::new()
+                    .schema_type(SchemaType::from_iter([Type::Boolean, Type::Null]))
+                    .description(Some("Whether the registry is spoken to without TLS.")),
+            )
+            .property(
                 "tags",
                 OneOfBuilder::new()
                     .description(Some("Tags."))
@@ -97,12 +133,16 @@ impl PartialSchema for ImportImage {
             .required("format");
         let with_kernel =
             ObjectBuilder::new().property("kernel", of(Type::String)).required("kernel");
+        let with_user =
+            ObjectBuilder::new().property("username", of(Type::String)).required("username");
         AllOfBuilder::new()
             .description(Some("A request to import an image from files below the daemon's `--image-dir` directories: a disk, \
-                a kernel bundle, or both."))
+                a kernel bundle, or both. Without files, a container image is pulled."))
             .item(fields)
             .item(AnyOfBuilder::new().item(without("disk")).item(with_disk))
             .item(AnyOfBuilder::new().item(without("initrd")).item(with_kernel))
+            .item(AnyOfBuilder::new().item(without("password")).item(with_user))
+            .item(sources_of_an_image())
             .into()
     }
 }
@@ -115,6 +155,8 @@ impl ToSchema for ImportImage {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push((ImageName::name().into_owned(), ImageName::schema()));
         schemas.push((DiskFormat::name().into_owned(), DiskFormat::schema()));
+        schemas.push((ImageReference::name().into_owned(), ImageReference::schema()));
+        schemas.push((ImageSource::name().into_owned(), ImageSource::schema()));
     }
 }
 

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct StartInstance {
-    /// Command: container images only, which are not implemented.
+    /// Command from now on, in place of the earlier one, for an instance of a container image.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::Word>>, max_items = 1024))]
     pub cmd: Option<Vec<String>>,
-    /// Entry point: container images only, which are not implemented.
+    /// Entry point from now on, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::Word>>, max_items = 1024))]
     pub entrypoint: Option<Vec<String>>,
 }

@@ -96,7 +96,7 @@ pub struct VolumeAttachment {
     pub readonly: bool,
 }
 
-/// A request to attach a volume to a stopped instance.
+/// A request to attach a volume to an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]

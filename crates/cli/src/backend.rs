@@ -122,6 +122,7 @@ impl Backend {
             shutdown_grace: Duration::from_secs(45),
             journal_timeout: engine::JOURNAL_TIMEOUT,
             journal_kept: engine::JournalKept::ALL,
+            guest_init: None,
         };
         let setup = EngineSetup {
             config,

@@ -169,6 +169,7 @@ impl Serve {
                 operations: self.journal_operations,
                 days: self.journal_days,
             },
+            guest_init: this_host::guest_init(),
         };
         let host = Arc::new(host);
         let scan = host.clone();

@@ -11,6 +11,9 @@ use vmm::qemu::Qemu;
 /// The usual directory of the journal.
 pub const STATE_DIR: &str = "/var/lib/handover";
 
+/// The executable that is the init in the guests of container images.
+const GUEST: &str = "lib/handover/handover-guest";
+
 /// Opens the host at a root directory.
 pub fn host(root: &Path, run_dir: &Path) -> Result<LinuxHost, Refusal> {
     let config = HostConfig { root: root.into(), ..HostConfig::this_host(run_dir.into()) };
@@ -49,6 +52,14 @@ pub fn launchers(
         launch_command: vec![OWN_EXECUTABLE.into(), "launch".into()],
         root: root.into(),
         links: &KernelLinks,
+        vsock: host::vsock::open,
     };
     vec![Arc::new(ProcessLauncher::new(config, qemu))]
+}
+
+/// The executable that is the init in the guests of container images. It is not beside this one: what cargo puts there is not static.
+pub fn guest_init() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let path = own.parent()?.parent()?.join(GUEST);
+    path.is_file().then_some(path)
 }

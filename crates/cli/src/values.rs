@@ -22,6 +22,13 @@ pub fn imports(text: &str) -> Result<u32, String> {
     within(text, 1..=64, "a whole number", "4")
 }
 
+/// Parses a variable of an environment.
+pub fn variable(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let pair = pair.ok_or("expected a name and a value, such as LANG=C")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
 /// Parses a number of virtual CPUs.
 pub fn vcpus(text: &str) -> Result<u32, String> {
     within(text, 1..=1024, "a whole number", "4")

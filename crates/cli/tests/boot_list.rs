@@ -231,6 +231,7 @@ fn claimed_at_boot(state_dir: &Path) -> String {
         shutdown_grace: std::time::Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
         journal_kept: engine::JournalKept::default(),
+        guest_init: None,
     };
     let engine = engine::Engine::open(config, host, vec![launcher], Arc::new(Quiet)).unwrap();
     engine.recover().unwrap();

@@ -72,6 +72,7 @@ fn engine(state: &Path, host: &Arc<SimHost>, cdi: Option<&Path>) -> Engine {
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
         journal_kept: engine::JournalKept::default(),
+        guest_init: None,
     };
     let engine = Engine::open(config, host.clone(), Vec::new(), keeper.clone()).unwrap();
     keeper.begin(&engine);
@@ -130,6 +131,7 @@ fn a_claim_is_granted_even_if_no_cdi_spec_can_be_written() {
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
         journal_kept: engine::JournalKept::default(),
+        guest_init: None,
     };
     let engine = Engine::open(config, host, Vec::new(), keeper.clone()).unwrap();
     keeper.begin(&engine);

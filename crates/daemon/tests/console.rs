@@ -21,6 +21,7 @@ async fn expect(receiver: &mut Receiver, text: &str) {
     while !String::from_utf8_lossy(&seen).contains(text) {
         match receiver.next().await.unwrap() {
             Message::Bytes(bytes) => seen.extend_from_slice(&bytes),
+            Message::Text(text) => panic!("a text: {text}"),
             Message::Closed(reason) => panic!("closed: {reason}"),
         }
     }

@@ -33,6 +33,7 @@ fn the_public_client_drives_devices_and_instances() {
 fn every_call(program: &std::ffi::OsStr, script: &str, more: &[&std::ffi::OsStr]) {
     let daemon = Daemon::on(sim::workstation(), Some("a-token-for-hypeman"));
     daemon.import("lab/guest:1");
+    daemon.container("boxed");
     let before = daemon.snapshot();
     let script = format!("{}/tests/{script}", env!("CARGO_MANIFEST_DIR"));
     let url = format!("http://{}", daemon.address);

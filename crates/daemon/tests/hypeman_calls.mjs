@@ -7,7 +7,7 @@
 // ready image.
 
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -44,7 +44,8 @@ const table = [
   ['instances.update', () => instances.update('vm', { ttl: '1h' }), NOT_OFFERED],
   ['instances.wait', () => instances.wait('vm', { state: 'Running', timeout: '5s' }), OK],
   ['instances.logs', () => instances.logs('vm', { tail: 5 }), OK],
-  ['instances.stat', () => instances.stat('vm', { path: '/etc' }), NOT_OFFERED],
+  ['instances.stat', () => instances.stat('vm', { path: '/etc' }), '409 invalid_state'],
+  ['instances.stat', () => instances.stat('boxed', { path: '/etc', follow_links: true }), OK],
   ['instances.stats', () => instances.stats('vm'), OK],
   ['instances.standby', () => instances.standby('vm'), NOT_OFFERED],
   ['instances.restore', () => instances.restore('vm'), NOT_OFFERED],
@@ -149,5 +150,46 @@ try {
   execFileSync(process.execPath, [compiler, ...strict, '--module', 'nodenext', '--types', 'node', 'answers.ts'], { cwd: folder });
 } catch (error) {
   throw new Error(`an answer has not its type (${join(folder, 'answers.ts')}):\n${error.stdout}`);
+}
+
+// Copies, by what the client has for them: files and directories, into a guest and back.
+const { cpToInstance, cpFromInstance } = require('@onkernel/hypeman/lib/cp');
+const config = { baseURL: url, apiKey: token };
+const here = mkdtempSync(join(folder, 'copies-'));
+mkdirSync(join(here, 'sub'));
+writeFileSync(join(here, 'sub', 'a'), 'x'.repeat(100000));
+writeFileSync(join(here, 'b'), '');
+await cpToInstance(config, { instanceId: 'boxed', srcPath: here, dstPath: '/srv/copied' });
+await cpFromInstance(config, { instanceId: 'boxed', srcPath: '/srv/copied', dstPath: join(here, 'back') });
+if (readFileSync(join(here, 'back', 'copied', 'sub', 'a'), 'utf8').length !== 100000) throw new Error('the copy is another');
+const refused = (call) => call.then(() => { throw new Error('not refused'); }, (error) => error.message);
+console.log(await refused(cpToInstance(config, { instanceId: 'boxed', srcPath: join(here, 'b'), dstPath: '/full/b' })));
+console.log(await refused(cpFromInstance(config, { instanceId: 'boxed', srcPath: '/none', dstPath: join(here, 'none') })));
+rmSync(here, { recursive: true });
+
+// A command, as the client's command line does it: the WebSocket is that of its library.
+const WebSocket = require('ws');
+const command = (request, input) => new Promise((resolve, reject) => {
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/instances/boxed/exec`, { headers: { Authorization: `Bearer ${token}` } });
+  let output = '';
+  socket.on('open', () => {
+    socket.send(JSON.stringify(request));
+    if (input) socket.send(Buffer.from(input));
+  });
+  socket.on('message', (data, isBinary) => {
+    if (isBinary) output += data;
+    if (isBinary && output === input) socket.close();
+    if (!isBinary) resolve([output, JSON.parse(data).exitCode]);
+  });
+  socket.on('close', () => resolve([output, undefined]));
+  socket.on('error', reject);
+});
+for (const [request, input, expected] of [
+  [{ command: ['both'], tty: false }, undefined, ['out\nerr\n', 3]],
+  [{ command: ['size'], tty: true, rows: 5, cols: 6, timeout: 1 }, undefined, ['5 6\n', 124]],
+  [{ command: ['cat'], tty: false, env: { A: '1' }, cwd: '/srv' }, 'typed', ['typed', undefined]],
+]) {
+  const answer = await command(request, input);
+  if (JSON.stringify(answer) !== JSON.stringify(expected)) throw new Error(`${request.command}: ${JSON.stringify(answer)}`);
 }
 console.log(`${table.length} calls of ${rows.size} methods, ${checks.length} answers of their types`);

@@ -7,6 +7,7 @@ it did, and fails at the first answer that is not what the client's types promis
 """
 
 import sys
+import time
 from datetime import datetime
 
 import hypeman
@@ -79,9 +80,14 @@ def images():
     assert image in [one.name for one in client.images.list()]
     assert client.images.create(name=image).name == image
     did("images.get, list, create of one that is there", shown.digest)
-    missing = "docker.io/library/no-such:1"
+    # No registry listens there: the pull begins, and fails.
+    missing = "localhost:1/no-such:1"
     refused(hypeman.NotFoundError, "not_found", lambda: client.images.get(missing))
-    refused(hypeman.InternalServerError, "not_implemented", lambda: client.images.create(name=missing))
+    assert client.images.create(name=missing).status in ("pending", "pulling", "failed")
+    while (pulled := client.images.get(missing)).status != "failed":
+        time.sleep(0.1)
+    assert "localhost:1" in pulled.error, pulled
+    client.images.delete(missing)
 
 
 def instances(device):

@@ -169,9 +169,9 @@ fn bad_instances_are_refused_and_change_nothing() {
     for (field, value) in [("ttl", json!("1h")), ("volumes", overlay)] {
         post(json!({ field: value })).refused(501, "not_implemented");
     }
-    let words = post(json!({ "env": { "A": "b" } })).refused(400, "invalid_request");
+    let words = post(json!({ "env": { "A": "b" } })).refused(409, "invalid_state");
     assert!(words.contains("container images"), "{words}");
-    post(json!({ "cmd": ["true"] })).refused(400, "invalid_request");
+    post(json!({ "cmd": ["true"] })).refused(409, "invalid_state");
     daemon
         .launcher
         .set_missing(Some("there is no qemu-system-x86_64; apt install qemu-system-x86"));
@@ -307,7 +307,13 @@ fn images_are_imported_by_path_or_refused() {
     assert_eq!(by_slash, encoded);
     let post = |body: Value| daemon.post("/images", &body);
     post(json!({ "name": "docker.io/library/debian:13" })).expect(202);
-    post(json!({ "name": "nginx" })).refused(501, "not_implemented");
+    // No registry listens there.
+    post(json!({ "name": "localhost:1/nginx", "plain_http": true })).expect(202);
+    let failed = daemon.until_done("localhost:1/nginx");
+    assert_eq!(failed["error_code"], "registry_unavailable", "{failed:#}");
+    post(json!({ "name": "Nginx" })).refused(400, "invalid_name");
+    post(json!({ "name": "nginx", "from": "oci:" })).refused(400, "invalid_request");
+    post(json!({ "name": "nginx", "password": "x" })).refused(400, "invalid_request");
     let disk = daemon.dir.path().join("disk.raw");
     post(json!({ "name": "x", "disk": disk })).refused(400, "invalid_request");
     post(json!({ "name": "x", "disk": disk, "format": "vmdk" })).refused(400, "invalid_request");

@@ -74,7 +74,7 @@ fn hypemans_calls_ignore_unknown_fields_with_a_warning() {
     let body = json!({ "name": "vm", "image": "debian", "skip_guest_agent": true });
     warned(&daemon.post("/instances", &body).expect(201), "skip_guest_agent");
     warned(&daemon.post("/instances/vm/stop", &json!({ "force": true })).expect(200), "force");
-    daemon.post("/instances/vm/start", &json!({ "cmd": ["true"] })).refused(400, "invalid_request");
+    daemon.post("/instances/vm/start", &json!({ "cmd": ["true"] })).refused(409, "invalid_state");
     warned(&daemon.post("/instances/vm/start", &json!({ "x": 1, "cmd": [] })).expect(200), "x");
     // A known request has none.
     let shown = daemon.get("/instances/vm").expect(200);

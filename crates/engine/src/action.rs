@@ -1,7 +1,7 @@
 //! Actions of an operation: steps on devices, which the host performs, and steps of machines, which a launcher
 //! performs.
 
-use model::Step;
+use model::{PartPlace, Step};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -37,6 +37,16 @@ pub enum MachineStep {
         /// The claim.
         claim: Uuid,
     },
+    /// Plug a disk or network card into the running machine.
+    PlugPart {
+        /// Where.
+        place: PartPlace,
+    },
+    /// Ask the guest to let go of a disk or network card.
+    UnplugPart {
+        /// Where it is.
+        place: PartPlace,
+    },
 }
 
 impl Action {
@@ -53,6 +63,12 @@ impl Action {
             Self::Machine(MachineStep::Unplug { .. }) => {
                 "take the device out of the machine".into()
             }
+            Self::Machine(MachineStep::PlugPart { place: PartPlace { kind, .. } }) => {
+                format!("plug the {} into the machine", kind.word())
+            }
+            Self::Machine(MachineStep::UnplugPart { place: PartPlace { kind, .. } }) => {
+                format!("take the {} out of the machine", kind.word())
+            }
         }
     }
 }
@@ -64,7 +80,14 @@ mod tests {
     #[test]
     fn steps_of_machines_are_stored_with_their_claims() {
         let claim = Uuid::from_u128(1);
-        let all = [MachineStep::Launch, MachineStep::Plug { claim }, MachineStep::Unplug { claim }];
+        let place = PartPlace { port: 2, kind: model::PartKind::Disk };
+        let all = [
+            MachineStep::Launch,
+            MachineStep::Plug { claim },
+            MachineStep::Unplug { claim },
+            MachineStep::PlugPart { place },
+            MachineStep::UnplugPart { place },
+        ];
         for step in all {
             let action = Action::Machine(step);
             let text = serde_json::to_string(&action).unwrap();

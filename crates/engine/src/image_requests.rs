@@ -2,7 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use model::DiskFormat;
+use image::oci::{ContainerSource, PullOptions};
+use model::{ContainerConfig, ContainerContents, DiskFormat};
+use serde::{Deserialize, Serialize};
+
+/// Request to get a container image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullImage {
+    /// Name.
+    pub name: String,
+    /// Where it comes from.
+    pub source: ContainerSource,
+    /// Credentials, and registries without TLS.
+    pub options: PullOptions,
+    /// Labels.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What a container image says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// The digest of its chain of layers, which names its root; empty until it is known.
+    pub chain: String,
+    /// How its program runs.
+    pub config: ContainerConfig,
+    /// What is in it.
+    pub contents: ContainerContents,
+}
 
 /// Request to make an image that has only a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use image::NewVolume;
 use model::choose::Want;
 use model::{
-    AutostartChange, CardLink, Cpu, DiskBus, Display, Firmware, Forward, HugePagesUse, Life, Mac,
-    PlacementUse, RestartChange, RestartUnits, Seat, Secret, Topology, UsbWish,
+    AutostartChange, CardLink, ContainerRun, Cpu, DiskBus, Display, Firmware, Forward,
+    HugePagesUse, Life, Mac, PlacementUse, RestartChange, RestartUnits, Seat, Secret, Topology,
+    UsbWish,
 };
 
 use crate::Instance;
@@ -33,6 +34,8 @@ pub struct CreateInstance {
     pub vcpus: Option<u32>,
     /// Size of the root disk in bytes; by default the image's size.
     pub overlay_size: Option<u64>,
+    /// What it runs of its image, if that is a container image.
+    pub container: ContainerRun,
     /// Its other disks, in the order in which the guest sees them.
     pub disks: Vec<DiskWish>,
     /// Its devices, in the order in which the guest sees them.

@@ -36,17 +36,19 @@ pub use consent::Consent;
 pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
 pub use image::NewVolume;
+pub use image::oci::{ContainerSource, PullOptions};
 pub use image::{
     Admission, Allowance, Cancel, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received,
 };
-pub use image_requests::{ImageDisk, MadeOf, MakeImage};
-pub use images::Images;
+pub use image_requests::{Container, ImageDisk, MadeOf, MakeImage, PullImage};
+pub use images::{Images, Pruned};
 pub use instance_requests::{
     CardWish, ChangeInstance, ChangeMachine, ChangeSeat, Changed, CreateInstance, DeviceWish,
     DiskWish, FirstBoot, NetworkWish, RomWish, WantedContent,
 };
 pub use instances::{
-    Blocked, GuestProcess, Instances, NO_USER_DATA, Outline, Restarts, SSH_PORTS, ScreenAccess,
+    Blocked, Closer, CopyPart, GuestInput, GuestOutput, GuestProcess, GuestSession, Instances,
+    NO_USER_DATA, NotStarted, Outline, Restarts, SSH_PORTS, ScreenAccess,
 };
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};

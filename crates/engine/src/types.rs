@@ -13,6 +13,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Container;
 use crate::consent::Consent;
 
 /// The default of [`Config::journal_timeout`].
@@ -38,6 +39,8 @@ pub struct Config {
     pub journal_timeout: std::time::Duration,
     /// Which ended operations stay in the journal.
     pub journal_kept: JournalKept,
+    /// The executable that is the init in the guests of container images, if it is installed.
+    pub guest_init: Option<PathBuf>,
 }
 
 /// Which ended operations stay in the journal: a maximum number and a maximum age. What a claim still needs for its
@@ -263,6 +266,8 @@ pub struct ImportImage {
 pub enum ImageStatus {
     /// Accepted; the import has not started.
     Pending,
+    /// The layers of a container image are being fetched.
+    Pulling,
     /// Being checked and copied.
     Converting,
     /// Ready for use.
@@ -288,6 +293,8 @@ pub struct Image {
     pub has_kernel: bool,
     /// Kernel command line.
     pub cmdline: Option<String>,
+    /// What a container image says of itself; `None` for images of disks and kernels.
+    pub container: Option<Container>,
     /// Why the import failed.
     pub error: Option<String>,
     /// The code of that error; images that failed in an earlier version have none.

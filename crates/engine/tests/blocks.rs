@@ -140,7 +140,8 @@ fn a_stopped_instance_gets_and_loses_a_block_device() {
     let engine = rig.open();
     create(&engine, "other", vec![block("b")]).unwrap();
     create(&engine, "vm", vec![]).unwrap();
-    let running = engine.instances().attach("vm", &block("a")).unwrap_err();
+    let scsi = DiskWish { bus: Some(DiskBus::Scsi), ..block("a") };
+    let running = engine.instances().attach("vm", &scsi).unwrap_err();
     assert_eq!(running.code, Code::InvalidState);
     engine.instances().stop("vm").unwrap();
     assert_eq!(engine.instances().attach("vm", &block("b")).unwrap_err().code, Code::InUse);
@@ -152,7 +153,7 @@ fn a_stopped_instance_gets_and_loses_a_block_device() {
     }
     engine.instances().attach("vm", &block("a")).unwrap();
     assert_eq!(engine.instances().eject("vm", "a").unwrap_err().code, Code::NotFound);
-    engine.instances().detach_block("vm", "a").unwrap();
+    engine.instances().detach_block("vm", "a", std::time::Duration::ZERO).unwrap();
 }
 
 #[test]

@@ -7,8 +7,10 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use engine::{DeviceWish, Engine, InstanceState};
-use model::{ClaimState, Code};
+use engine::{
+    CardWish, CreateVolume, DeviceWish, DiskWish, Engine, InstanceState, NewVolume, WantedContent,
+};
+use model::{CardLink, ClaimState, Code, DiskFormat};
 use proptest::prelude::*;
 use sim::{Fault, SimLauncher, When};
 use support::{Rig, wish};
@@ -16,6 +18,7 @@ use uuid::Uuid;
 
 const DEVICES: [&str; 4] = ["gpu", "amd", "nic", "nvme"];
 const ADDRESSES: [&str; 4] = [support::GPU, support::AMD, support::NIC, support::NVME];
+const VOLUMES: [&str; 2] = ["data", "more"];
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Clone, Debug)]
@@ -26,6 +29,10 @@ enum Verb {
     Delete(usize),
     Attach(usize, usize),
     Detach(usize, usize),
+    AttachDisk(usize, usize),
+    DetachDisk(usize, usize),
+    AttachCard(usize),
+    DetachCard(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +62,10 @@ fn verb() -> impl Strategy<Value = Verb> {
         2 => (0..3usize).prop_map(Verb::Delete),
         3 => (0..3usize, 0..4usize).prop_map(|(n, d)| Verb::Attach(n, d)),
         2 => (0..3usize, 0..4usize).prop_map(|(n, d)| Verb::Detach(n, d)),
+        2 => (0..3usize, 0..2usize).prop_map(|(n, v)| Verb::AttachDisk(n, v)),
+        2 => (0..3usize, 0..2usize).prop_map(|(n, v)| Verb::DetachDisk(n, v)),
+        1 => (0..3usize).prop_map(Verb::AttachCard),
+        1 => (0..3usize).prop_map(Verb::DetachCard),
     ]
 }
 
@@ -95,6 +106,29 @@ fn act(engine: &Engine, verb: &Verb) {
             let instances = engine.instances();
             instances.detach_device(NAMES[*name], DEVICES[*device], Duration::ZERO).map(drop)
         }
+        Verb::AttachDisk(name, volume) => {
+            let content = WantedContent::Volume(VOLUMES[*volume].into());
+            let wish =
+                DiskWish { content, bus: None, serial: None, read_only: false, mount_path: None };
+            engine.instances().attach(NAMES[*name], &wish).map(drop)
+        }
+        Verb::DetachDisk(name, volume) => {
+            let instances = engine.instances();
+            instances.detach_within(NAMES[*name], VOLUMES[*volume], Duration::ZERO).map(drop)
+        }
+        Verb::AttachCard(name) => {
+            let link = CardLink::Bridge { bridge: "br0".into() };
+            let card = CardWish { link, ..CardWish::default() };
+            engine.instances().attach_card(NAMES[*name], card).map(drop)
+        }
+        Verb::DetachCard(name) => {
+            let instances = engine.instances();
+            instances.find(NAMES[*name]).and_then(|instance| {
+                let last = instance.options.cards.last().map(|card| card.mac);
+                let mac = last.unwrap_or(model::Mac([2; 6]));
+                instances.detach_card(NAMES[*name], mac, Duration::ZERO).map(drop)
+            })
+        }
     };
     if let Err(refusal) = result {
         assert_ne!(refusal.code, Code::StateUnusable, "{refusal}");
@@ -124,6 +158,11 @@ fn check(rig: &Rig, engine: &Engine) {
         for address in rig.launcher.ports(id).into_values().flatten() {
             assert!(given.contains(&address), "a machine has {address} without a claim");
         }
+        let options = &instances.iter().find(|instance| instance.id == id).unwrap().options;
+        let recorded: BTreeSet<u32> = options.part_ports().collect();
+        let (parts, open) = rig.launcher.parts(id);
+        assert!(open.is_subset(&recorded), "{id} has {open:?} open, and {recorded:?} is recorded");
+        assert!(parts.iter().all(|part| open.contains(&part.port)), "{parts:?} without a file");
     }
     let now = rig.host.snapshot();
     for (address, state) in &now.functions {
@@ -146,6 +185,11 @@ fn guest(launcher: &SimLauncher, id: Uuid, event: &Event) {
 fn play(events: &[Event]) {
     let rig = Rig::ready();
     let (mut engine, _) = rig.open_recovered();
+    for name in VOLUMES {
+        let file = NewVolume { size: 1 << 20, format: DiskFormat::Raw, allocate: false };
+        let volume = CreateVolume { name: name.into(), id: None, file, tags: BTreeMap::new() };
+        engine.volumes().create(volume).unwrap();
+    }
     for event in events {
         match event {
             Event::Do(verb) => act(&engine, verb),
@@ -197,6 +241,7 @@ fn play(events: &[Event]) {
         engine.instances().delete(&instance.name).unwrap();
     }
     rig.assert_untouched("at the end");
+    VOLUMES.iter().for_each(|name| engine.volumes().delete(name).unwrap());
     assert!(engine.claims().all().unwrap().is_empty());
 }
 

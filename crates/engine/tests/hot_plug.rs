@@ -154,6 +154,24 @@ fn a_guest_that_does_not_let_go_keeps_the_device_until_it_does() {
 }
 
 #[test]
+fn a_machine_that_does_not_answer_for_seconds_is_asked_again() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.instances().create(wish("vm", &["gpu"])).unwrap();
+    rig.launcher.set_late_answers(3);
+    engine.instances().detach_device("vm", "gpu", Duration::from_secs(30)).unwrap();
+    assert!(is_back(&rig, GPU));
+    attach(&engine, "gpu").unwrap();
+    // Not without end.
+    rig.launcher.set_late_answers(u32::MAX);
+    let refused = detach(&engine, "gpu").unwrap_err();
+    assert_eq!(refused.code, Code::GuestKeepsDevice, "{refused}");
+    rig.launcher.set_late_answers(0);
+    detach(&engine, "gpu").unwrap();
+    assert!(is_back(&rig, GPU));
+}
+
+#[test]
 fn a_guest_that_ends_by_itself_gives_back_what_it_was_asked_for() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();

@@ -221,6 +221,23 @@ fn a_machine_has_cores_beside_its_device() {
 }
 
 #[test]
+fn a_machine_that_could_not_be_pinned_holds_no_cores() {
+    let rig = Rig::ready();
+    let node = rig.open().functions(&[GPU.parse().unwrap()]).unwrap();
+    let node = node.functions.values().next().unwrap().numa_node.unwrap_or(0);
+    let cpu = |number| HostCpu { number, node, core: number, isolated: false };
+    let cpus = (0..4).map(cpu).collect();
+    rig.host.set_cpu_layout(CpuLayout { cpus, nodes: [(node, 64 << 30)].into() });
+    rig.launcher.refuse_pins();
+    let placement = PlacementUse::Auto;
+    let request = CreateInstance { placement, vcpus: Some(2), ..wish("a", &["gpu"]) };
+    let instance = create(&rig, request).unwrap();
+    let shown = rig.open().instances().find(&instance.name).unwrap();
+    let placed = shown.options.placed.unwrap();
+    assert!(placed.cpus.is_empty() && placed.held.is_empty(), "{placed:?}");
+}
+
+#[test]
 fn a_port_that_was_taken_meanwhile_refuses_the_start() {
     let rig = Rig::ready();
     let network = user(None, &["8080:80"]);

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::device_lock::Locks;
 use crate::root::Root;
 use crate::worker_pool::protocol::{self, Answer, Job, LIMIT, Outcome, Request};
-use crate::{as_found, block, detail, health, holders, problem, step, sys};
+use crate::{as_found, block, detail, fabric, gpu_modes, health, holders, problem, step, sys};
 
 /// The most bytes of holders in an answer.
 const ROOM: usize = LIMIT - (4 << 10);
@@ -85,6 +85,8 @@ fn work(request: &Request) -> Outcome {
         }
         Job::Check { address, link } => health::check(&root, *address, *link).map(Answer::Checked),
         Job::ReadVf { parent, index } => step::vf_settings(&root, *parent, *index).map(Answer::Vf),
+        Job::ReadFabric => fabric::read(&root).map(Answer::Fabric),
+        Job::ReadModes(address) => Ok(Answer::Modes(gpu_modes::read(&root, *address))),
         Job::ExamineBlock(device) => block::examine(&root, device).map(Answer::Block),
     }
 }

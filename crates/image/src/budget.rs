@@ -67,6 +67,11 @@ impl Budget {
         if length <= most { Ok(()) } else { Err(ImageError::TooLarge { part, most }) }
     }
 
+    /// The largest file, in bytes.
+    pub(crate) const fn largest_file(&self) -> u64 {
+        self.limits.largest_file
+    }
+
     /// Called between two changes of files, where a simulation can end the process.
     pub(crate) fn between_changes(&self) {
         self.disk.between_changes();

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use model::{Code, HostError, Refusal, shown};
 
+use crate::container_error::ContainerError;
+use crate::initrd::InitrdError;
 use crate::limits::RESERVE;
 
 /// Why an image cannot be imported.
@@ -125,6 +127,12 @@ pub enum ImageError {
         /// The store.
         path: PathBuf,
     },
+    /// A container image cannot be had.
+    #[error(transparent)]
+    Container(Box<ContainerError>),
+    /// The initial ramdisk of a machine cannot be made.
+    #[error(transparent)]
+    Initrd(#[from] InitrdError),
     /// A file cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -197,9 +205,7 @@ impl From<ImageError> for Refusal {
             | ImageError::Tool { .. }
             | ImageError::Archive { .. }
             | ImageError::ArchiveTooLarge { .. } => not_made(&error, message),
-            ImageError::Exists { .. } => {
-                Self::new(Code::AlreadyExists, message, "use another id, or leave it out")
-            }
+            ImageError::Exists { .. } => Self::new(Code::AlreadyExists, message, "use another id"),
             ImageError::Cancelled => {
                 Self::new(Code::InvalidState, message, "ask for it again if it is still needed")
             }
@@ -209,6 +215,8 @@ impl From<ImageError> for Refusal {
             ImageError::NoRoom { path, .. } | ImageError::NoSpace { path } => {
                 Self::new(Code::InsufficientResources, message, more_space(&path))
             }
+            ImageError::Container(error) => (*error).into(),
+            ImageError::Initrd(error) => unbootable(&error),
             ImageError::Io { source, .. } => Self::new(
                 Code::Internal,
                 format!("{message}: {source}"),
@@ -216,6 +224,15 @@ impl From<ImageError> for Refusal {
             ),
         }
     }
+}
+
+/// The refusal for a kernel that cannot boot the machine of a container image.
+fn unbootable(error: &InitrdError) -> Refusal {
+    if matches!(error, InitrdError::BadInit { .. }) {
+        let remedy = "install the one of this `handover`: `make install` does, and `make guest` in a checkout";
+        return Refusal::new(Code::HypervisorMissing, error.to_string(), remedy);
+    }
+    Refusal::new(Code::InvalidRequest, error.to_string(), "boot another kernel: `--kernel IMAGE`")
 }
 
 /// The refusal for what a program or an archive prevents.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use model::DiskFormat;
 use own_files::{Existing, STATE_DIR, make_dir as make_own_dir};
@@ -23,9 +23,11 @@ const UNFINISHED: &str = "unfinished-";
 #[derive(Clone)]
 pub struct Store {
     pub(crate) dir: PathBuf,
-    import_dirs: Vec<PathBuf>,
+    pub(crate) import_dirs: Vec<PathBuf>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) tool: Tool,
+    /// How many pulls are running: nothing is swept meanwhile.
+    pub(crate) pulls: Arc<Mutex<u64>>,
 }
 
 /// The parts of an image: a disk, a kernel with an optional initial ramdisk, or both.
@@ -65,13 +67,8 @@ pub struct Files {
 impl Store {
     /// The store in `dir`, which imports files from below `import_dirs`, within the budget. Nothing is created before the first import.
     #[must_use]
-    pub const fn new(
-        dir: PathBuf,
-        import_dirs: Vec<PathBuf>,
-        budget: Arc<Budget>,
-        tool: Tool,
-    ) -> Self {
-        Self { dir, import_dirs, budget, tool }
+    pub fn new(dir: PathBuf, import_dirs: Vec<PathBuf>, budget: Arc<Budget>, tool: Tool) -> Self {
+        Self { dir, import_dirs, budget, tool, pulls: Arc::default() }
     }
 
     /// Imports an image: when this returns, it is copied, checked and synced to disk. Replaces an image with the same

@@ -2,9 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use own_files::OwnFile;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use crate::ImageError;
 use crate::budget::Allowance;
@@ -52,6 +55,45 @@ impl Target {
         self.file.write_all(bytes).map_err(|error| ImageError::io("write", &self.path, error))?;
         self.allowance.wrote();
         Ok(())
+    }
+
+    /// Writes at an offset, wherever the end of the file is.
+    pub(crate) fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
+        self.allowance.take(bytes.len() as u64)?;
+        let written = self.file.write_all_at(bytes, offset);
+        written.map_err(|error| ImageError::io("write", &self.path, error))?;
+        self.allowance.wrote();
+        Ok(())
+    }
+
+    /// Reads at an offset. What is behind the end of the file is zero.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ImageError> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, offset + filled as u64) {
+                Ok(0) => return Ok(()),
+                Ok(count) => filled += count,
+                Err(error) => return Err(ImageError::io("read", &self.path, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a hole. A file system without holes keeps what was there, which no one reads.
+    pub(crate) fn punch(&self, offset: u64, length: u64) -> Result<(), ImageError> {
+        if length == 0 {
+            return Ok(());
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.file, flags, offset, length) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(ImageError::io("write", &self.path, error)),
+        }
+    }
+
+    /// Syncs the file to disk.
+    pub(crate) fn sync(&self) -> Result<(), ImageError> {
+        self.file.sync_all().map_err(|error| ImageError::io("write", &self.path, error))
     }
 
     /// Extends the file by a last hole.

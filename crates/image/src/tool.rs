@@ -88,13 +88,28 @@ impl Tool {
         largest: u64,
         cancel: &Cancel,
     ) -> Result<String, ImageError> {
+        self.run_on(Stdio::null(), program, arguments, largest, cancel)
+    }
+
+    /// The same with this as its standard input.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_on(
+        &self,
+        input: Stdio,
+        program: &'static str,
+        arguments: &[OsString],
+        largest: u64,
+        cancel: &Cancel,
+    ) -> Result<String, ImageError> {
         let failed = |error: io::Error| ImageError::io("run", program, error);
         let output = rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC);
         let mut output = output.map(File::from).map_err(|error| failed(error.into()))?;
         let shared = || output.try_clone().map(Stdio::from).map_err(failed);
         let mut command = self.command(largest);
         command.arg(program).args(arguments);
-        command.stdin(Stdio::null()).stdout(shared()?).stderr(shared()?);
+        command.stdin(input).stdout(shared()?).stderr(shared()?);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => ImageError::NoTool { program: "prlimit" },
             _ => failed(error),

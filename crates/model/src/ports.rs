@@ -7,17 +7,17 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::holder::Holder;
 use crate::launch_error::LaunchError;
 use crate::{
-    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, Choice, CpuLayout,
-    DeviceAccess, Display, Execution, Exit, Forward, GuestSlot, HostDisplay, HostError, HostLock,
-    HostLockError, HugePool, Inventory, LinkBaseline, Lock, Mac, MachineHandle, MachineOptions,
-    MachineSpec, Mark, MdevDefinition, Moment, NodeAccess, Observed, Plug, PluggedFunction,
-    Presence, Rom, ShutDown, Step, Unplugged, Usage, UsbDevice, VfSettings,
+    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, Capacity, Checked, Choice,
+    CpuLayout, DeviceAccess, Display, Execution, Exit, FabricSets, Forward, GuestSlot, HostDisplay,
+    HostError, HostKernel, HostLock, HostLockError, HugePool, Inventory, LinkBaseline, Lock, Mac,
+    MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition, Moment, NodeAccess, Observed,
+    PartPlace, PartPlug, Plug, PluggedFunction, Presence, Rom, ShutDown, Step, Unplugged, Usage,
+    UsbDevice, VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -165,6 +165,15 @@ pub trait Host: Disk {
         Ok(HostDisplay::default())
     }
 
+    /// The sets of GPUs that NVSwitch isolates, as Fabric Manager or this host's file tells them; `None` if the host has
+    /// neither. None by default.
+    ///
+    /// # Errors
+    /// If the file is wrong, or Fabric Manager does not answer.
+    fn fabric_sets(&self) -> Result<Option<FabricSets>, HostError> {
+        Ok(None)
+    }
+
     /// Checks that a function responds and that its link is not degraded. Runs in a worker, because reading a lost
     /// device can block.
     ///
@@ -237,6 +246,17 @@ pub trait Host: Disk {
     fn block_use(&self, device: &BlockDevice) -> Result<BlockUse, HostError> {
         let _ = device;
         Ok(BlockUse::default())
+    }
+
+    /// The running kernel, with its files; `None` if its version is not known.
+    fn kernel(&self) -> Option<HostKernel> {
+        None
+    }
+
+    /// The directory of the modules of a kernel of this version, if they are installed.
+    fn kernel_modules(&self, version: &str) -> Option<PathBuf> {
+        let _ = version;
+        None
     }
 
     /// The host's CPUs and memory.
@@ -327,6 +347,12 @@ pub trait Launcher: Send + Sync {
     /// See [`LaunchError`]; the machine does not run then.
     fn launch(&self, spec: &MachineSpec) -> Result<MachineHandle, LaunchError>;
 
+    /// Whether the virtual processors of a machine that was just started are pinned as its placement says. True by default.
+    fn is_pinned(&self, id: Uuid) -> bool {
+        let _ = id;
+        true
+    }
+
     /// Finds the machine, even if an earlier daemon started it. While it runs, the handle is the one that
     /// [`launch`](Self::launch) returned.
     fn find(&self, id: Uuid) -> Presence;
@@ -416,6 +442,30 @@ pub trait Launcher: Send + Sync {
         Ok(None)
     }
 
+    /// Whether machines can have vsock on this host, by which agents in guests are reached.
+    fn has_vsock(&self) -> bool {
+        false
+    }
+
+    /// Connects to a port of the guest of a running machine by vsock. The guest can delay this up to `within`.
+    ///
+    /// # Errors
+    /// `Monitor` if nothing listens there, or the guest does not answer.
+    fn open_vsock(&self, cid: u32, port: u32, within: Duration) -> Result<UnixStream, LaunchError> {
+        let _ = (cid, port, within);
+        Err(LaunchError::Monitor { reason: "this host has no vsock".into() })
+    }
+
+    /// What the init in the guest wrote of how its command ended, in the last run of a machine whose root is a container image: the
+    /// last [`REPORT`](crate::ContainerBoot::RESULT) bytes of its disk. The guest can write anything. `None` if there is no such disk.
+    ///
+    /// # Errors
+    /// `File` if it cannot be read.
+    fn guest_result(&self, id: Uuid) -> Result<Option<Vec<u8>>, LaunchError> {
+        let _ = id;
+        Ok(None)
+    }
+
     /// How a machine's VMM would open these devices, which are bound to their vfio drivers: as descriptors, if this host and the
     /// VMM can do that. `running` is the machine if it runs already: its VMM is asked then. By groups by default.
     fn device_access(&self, slots: &[GuestSlot], running: Option<Uuid>) -> DeviceAccess {
@@ -465,6 +515,41 @@ pub trait Launcher: Send + Sync {
         Ok(None)
     }
 
+    /// Plugs a disk or a network card into a running machine. After an error, it may have a part of it.
+    ///
+    /// # Errors
+    /// `Plug` if the VMM refuses; `File` if its file cannot be opened, `Network` if it cannot be connected; `Monitor` or
+    /// `Deadline` as [`pause`](Self::pause).
+    fn plug_part(&self, plug: &PartPlug) -> Result<(), LaunchError> {
+        let _ = plug;
+        Err(cannot_plug(self.name()))
+    }
+
+    /// Asks the guest of a running machine to let go of a disk or network card, waits for it, and closes what is behind it.
+    /// Idempotent: one that the machine does not have is out.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause): the machine may still have it then.
+    fn unplug_part(
+        &self,
+        id: Uuid,
+        place: PartPlace,
+        patience: Duration,
+    ) -> Result<Unplugged, LaunchError> {
+        let _ = (id, place, patience);
+        Err(cannot_plug(self.name()))
+    }
+
+    /// The disks and network cards behind ports for devices that a running machine has now, as its VMM says; `None` if this
+    /// launcher cannot tell.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    fn plugged_parts(&self, id: Uuid) -> Result<Option<Vec<PartPlace>>, LaunchError> {
+        let _ = id;
+        Ok(None)
+    }
+
     /// What a running machine has lost, in words: a program that served it has ended, and the guest goes on without.
     fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {
         let _ = (id, options);
@@ -484,32 +569,6 @@ pub struct KnownMachine {
     pub uid: Option<u32>,
     /// The directory that shows it: of its files or, if they are below another state directory, of its run.
     pub dir: PathBuf,
-}
-
-/// The health of a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Checked {
-    /// It responds, and its link is not degraded.
-    Well,
-    /// Its configuration space reads as all ones: it does not respond (PCI Express Base Specification, 2.3.2).
-    Silent,
-    /// Its link is slower or narrower than before.
-    Slower {
-        /// The current link.
-        now: LinkBaseline,
-    },
-}
-
-/// The capacity of a host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Capacity {
-    /// Online CPUs.
-    pub cpus: u32,
-    /// Memory in bytes (`MemTotal`).
-    pub memory: u64,
-    /// Available memory in bytes (`MemAvailable`).
-    pub memory_available: u64,
 }
 
 /// The error of a launcher that cannot change the devices of a running machine.

@@ -132,6 +132,10 @@ codes! {
     HypervisorMissing = "hypervisor_missing", 409, 7, FailedPrecondition;
     /// The image is not ready.
     ImageNotReady = "image_not_ready", 409, 6, FailedPrecondition;
+    /// The registry of a container image refuses access: the image does not exist, or it needs other credentials.
+    RegistryRefused = "registry_refused", 409, 4, PermissionDenied;
+    /// The registry of a container image cannot be reached, stalls, or does not answer as a registry.
+    RegistryUnavailable = "registry_unavailable", 502, 13, Unavailable;
     /// The host does not have enough of a resource.
     InsufficientResources = "insufficient_resources", 409, 8, ResourceExhausted;
     /// Too many requests of this kind are running; a later one can succeed.

@@ -92,6 +92,26 @@ fn a_gpu_comes_with_its_audio_though_it_is_in_another_group() {
 }
 
 #[test]
+fn what_an_integrated_gpu_shares_its_slot_with_stays_with_the_host() {
+    let processor = host(&[
+        "0000:00:02.0 8086:9a49 030000 0 i915",
+        "0000:00:14.0 8086:a0ed 0c0330 3 xhci_hcd",
+        "0000:00:1f.3 8086:a0c8 040300 9 snd_hda_intel",
+        "0000:04:00.0 1002:1638 030000 10 amdgpu",
+        "0000:04:00.1 1002:1637 040300 11 snd_hda_intel",
+        "0000:04:00.2 1022:15df 108000 12 ccp",
+        "0000:04:00.3 1022:1639 0c0330 13 xhci_hcd",
+        "0000:04:00.4 1022:1639 0c0330 14 xhci_hcd",
+        "0000:04:00.6 1022:15e3 040300 15 snd_hda_intel",
+    ]);
+    insta::assert_snapshot!(shown(&processor, "0000:04:00.0"), @r"
+    0000:04:00.0 guest (asked for)
+    0000:04:00.1 guest (audio function of the same card)
+    ");
+    insta::assert_snapshot!(shown(&processor, "0000:00:02.0"), @"0000:00:02.0 guest (asked for)");
+}
+
+#[test]
 fn a_drive_holds_the_other_drive_of_its_group() {
     insta::assert_snapshot!(shown(&desktop(), "0000:02:00.0"), @r"
     0000:02:00.0 guest (asked for)

@@ -5,7 +5,7 @@
 use model::{LocksBesides, NodeAccess, PowerControl, Step, StepKind, VfSettings, VfioNode};
 use uuid::Uuid;
 
-const JOURNAL: [(StepKind, &str); 28] = [
+const JOURNAL: [(StepKind, &str); 29] = [
     (
         StepKind::Mark,
         r#"{"step":"mark","address":"0000:01:00.0","mark":{"store":"00000000-0000-0000-0000-000000000001","claim":"00000000-0000-0000-0000-000000000002","state_dir":"/var/lib/handover"}}"#,
@@ -99,6 +99,10 @@ const JOURNAL: [(StepKind, &str); 28] = [
     (
         StepKind::SetModule,
         r#"{"step":"set_module","address":"0000:01:00.0","module":"nvidia_drm","from":true,"to":false}"#,
+    ),
+    (
+        StepKind::SetFabricSet,
+        r#"{"step":"set_fabric_set","address":"0000:01:00.0","set":3,"from":false,"to":true}"#,
     ),
 ];
 

@@ -92,11 +92,11 @@ fn owner(text: Option<String>) -> Result<Option<Owner>, Refusal> {
 /// Refuses a name that requests read as something else: a kind, a count, an address, an id.
 fn expect_a_name_only(name: &str) -> Result<(), Refusal> {
     let reads_as = match name.parse::<Want>() {
-        Ok(Want { count: 1, kind: WantKind::Device(read) }) if read == name => {
+        Ok(Want { count: 1, kind: WantKind::Device(read), .. }) if read == name => {
             name.parse::<Uuid>().ok().map(|_| "an id".to_owned())
         }
-        Ok(Want { count: 1, kind }) => Some(kind.to_string()),
-        Ok(Want { count, kind }) => Some(format!("{count} times {kind}")),
+        Ok(Want { count: 1, kind, .. }) => Some(kind.to_string()),
+        Ok(Want { count, kind, .. }) => Some(format!("{count} times {kind}")),
         // The rule for names refuses some of these, but not `0xgpu`.
         Err(_) => model::check_device_name(name).is_ok().then(|| "an invalid request".to_owned()),
     };

@@ -1,5 +1,6 @@
 //! Commands in guests, and passwords of their users: checks requests, and waits for the end of a command.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use api::{Exec, ExecResult, SetPassword};
@@ -104,12 +105,12 @@ pub fn set_password(engine: &Engine, key: &str, wanted: &SetPassword) -> Result<
     engine.instances().set_guest_password(key, user, password_hash)
 }
 
-fn command(wanted: Exec) -> Result<GuestCommand, Refusal> {
-    let Exec { command: words, env, input, .. } = wanted;
-    if words.first().is_none_or(String::is_empty) {
+/// Checks the words of a command.
+pub(crate) fn expect_words(words: &[&String]) -> Result<(), Refusal> {
+    if words.first().is_none_or(|word| word.is_empty()) {
         return Err(invalid("the command is empty", "give a program, and its arguments"));
     }
-    let is_fine = |word: &String| !word.contains('\0') && word.chars().count() <= LONGEST_WORD;
+    let is_fine = |word: &&String| !word.contains('\0') && word.chars().count() <= LONGEST_WORD;
     if words.len() > MOST_WORDS || !words.iter().all(is_fine) {
         return Err(invalid(
             format!(
@@ -119,7 +120,11 @@ fn command(wanted: Exec) -> Result<GuestCommand, Refusal> {
             "give a script as standard input: `input` in REST, `--input` on the command line",
         ));
     }
-    let mut env = env.unwrap_or_default();
+    Ok(())
+}
+
+/// The variables of a command's environment, each as `NAME=VALUE`.
+pub(crate) fn environment(env: BTreeMap<String, String>) -> Result<Vec<String>, Refusal> {
     let is_variable = |(name, value): (&String, &String)| {
         !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
     };
@@ -131,6 +136,13 @@ fn command(wanted: Exec) -> Result<GuestCommand, Refusal> {
             "give each variable as a name and a value",
         ));
     }
+    Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+}
+
+fn command(wanted: Exec) -> Result<GuestCommand, Refusal> {
+    let Exec { command: words, env, input, .. } = wanted;
+    expect_words(&words.iter().collect::<Vec<_>>())?;
+    let mut env = env.unwrap_or_default();
     if !env.is_empty() {
         env.entry("PATH".into()).or_insert_with(|| PATH.into());
     }
@@ -140,8 +152,7 @@ fn command(wanted: Exec) -> Result<GuestCommand, Refusal> {
             "encode it with padding, as base64(1) does",
         )
     })?;
-    let environment = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Ok(GuestCommand { words, environment, input })
+    Ok(GuestCommand { words, environment: environment(env)?, input })
 }
 
 #[cfg(test)]

@@ -151,6 +151,7 @@ fn runtimes(engine: &Engine) -> Vec<Runtime> {
             features: vec!["gpu-passthrough".to_owned()],
             version: availability.version,
             accelerator: availability.accelerator,
+            device_access: engine.instances().device_access(name).as_str().to_owned(),
             reason: availability.reason,
         })
         .collect();

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::disks::{KnownDisks, ShownDisks};
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, cpu, disks, display, life, memory, networks, render, roms, seat};
+use crate::{claims, container, cpu, disks, display, life, memory, networks, render, roms, seat};
 
 /// The longest time that a guest can have to shut down.
 const LONGEST_STOP: Duration = Duration::from_secs(3600);
@@ -65,13 +65,14 @@ pub fn list(
     render_all(engine, all.filter(|one| state.is_none_or(|state| one.state == state)).collect())
 }
 
-/// An instance by id or name. Its guest's agent is asked for the addresses that this host does not know.
+/// An instance by id or name. Its guest's agent is asked whether it is there, and for the addresses that this host does not know.
 ///
 /// # Errors
 /// `not_found`.
 pub fn show(engine: &Engine, key: &str) -> Result<api::Instance, Refusal> {
     let instance = engine.instances().find(key)?;
     let mut shown = render_one(engine, instance.clone())?;
+    shown.agent_ready = engine.instances().agent_ready(&instance);
     let cards = || std::iter::once(&shown.network).chain(&shown.networks);
     if cards().any(networks::has_unknown_address) {
         let told = engine.instances().guest_interfaces(&instance);
@@ -132,16 +133,15 @@ pub fn stop(
 /// Starts the machine of a stopped instance.
 ///
 /// # Errors
-/// `invalid_request` if a field is for container images; those of a start.
+/// `invalid_request` if a command is given and the image is no container image; those of a start.
 pub fn start(
     engine: &Engine,
     key: &str,
     how: StartInstance,
     ignored: &[String],
 ) -> Result<api::Instance, Refusal> {
-    expect_no_words("cmd", how.cmd.as_deref())?;
-    expect_no_words("entrypoint", how.entrypoint.as_deref())?;
-    let started = render_one(engine, engine.instances().start(key)?)?;
+    let command = container::change(how)?;
+    let started = render_one(engine, engine.instances().start_with(key, command)?)?;
     Ok(api::Instance { warnings: refusals::ignored(ignored), ..started })
 }
 
@@ -214,10 +214,10 @@ pub fn update(
     Ok(api::Instance { notes: notes.into_iter().collect(), warnings, ..changed })
 }
 
-/// Attaches a volume to a stopped instance.
+/// Attaches a volume to an instance: at once if it runs.
 ///
 /// # Errors
-/// `not_found`, `in_use`, `invalid_state`, `invalid_request`.
+/// `not_found`, `in_use`, `invalid_state`, `invalid_request`; `insufficient_resources` without a free port.
 pub fn attach(
     engine: &Engine,
     key: &str,
@@ -245,7 +245,7 @@ pub fn insert(
     Ok(api::Instance { warnings: refusals::ignored(ignored), ..attached })
 }
 
-/// Gives a stopped instance a block device of the host.
+/// Gives an instance a block device of the host: at once if it runs.
 ///
 /// # Errors
 /// As [`attach`], and `device_not_found`, `not_assignable`.
@@ -260,28 +260,12 @@ pub fn attach_block(
     Ok(api::Instance { warnings: refusals::ignored(ignored), ..attached })
 }
 
-/// Takes a block device from a stopped instance.
-///
-/// # Errors
-/// `not_found`, `invalid_state`.
-pub fn detach_block(engine: &Engine, key: &str, block: &str) -> Result<api::Instance, Refusal> {
-    render_one(engine, engine.instances().detach_block(key, block)?)
-}
-
 /// Takes a CD-ROM from a stopped instance.
 ///
 /// # Errors
 /// `not_found`, `invalid_state`.
 pub fn eject(engine: &Engine, key: &str, cdrom: &str) -> Result<api::Instance, Refusal> {
     render_one(engine, engine.instances().eject(key, cdrom)?)
-}
-
-/// Takes a volume or a CD-ROM from a stopped instance.
-///
-/// # Errors
-/// `not_found`, `invalid_state`.
-pub fn detach(engine: &Engine, key: &str, disk: &str) -> Result<api::Instance, Refusal> {
-    render_one(engine, engine.instances().detach(key, disk)?)
 }
 
 /// Deletes an instance; `gracefully`: its guest is first asked to shut down.
@@ -440,12 +424,8 @@ fn accept(
     all: &Map<String, Value>,
 ) -> Result<engine::CreateInstance, Refusal> {
     expect_objects(all)?;
-    expect_no_words("cmd", wanted.cmd.as_deref())?;
-    expect_no_words("entrypoint", wanted.entrypoint.as_deref())?;
+    let container = container::wanted(&wanted)?;
     let seat = seat::wanted(&wanted)?;
-    if wanted.env.is_some_and(|env| !env.is_empty()) {
-        return Err(for_containers("env"));
-    }
     expect_supported(all)?;
     let size = |text: Option<String>| {
         text.filter(|text| !text.is_empty()).map(|text| parse_size(&text)).transpose()
@@ -458,6 +438,7 @@ fn accept(
         memory: size(wanted.size)?,
         vcpus: wanted.vcpus,
         overlay_size: size(wanted.overlay_size)?,
+        container,
         disks: disks::wishes(wanted.disks, wanted.volumes, wanted.blocks, wanted.cdroms)?,
         devices: vgpu(wanted.gpu).into_iter().collect(),
         hypervisor: wanted.hypervisor,
@@ -522,18 +503,7 @@ fn firmware(name: &str) -> Result<Firmware, Refusal> {
 pub(crate) fn vgpu(wanted: Option<GpuRequest>) -> Option<DeviceWish> {
     let profile = wanted?.profile.filter(|profile| !profile.is_empty())?;
     let kind = WantKind::Profile { profile, of: None, attributes: Vec::new() };
-    Some(DeviceWish::Wanted(Want { count: 1, kind }))
-}
-
-fn expect_no_words(field: &str, words: Option<&[String]>) -> Result<(), Refusal> {
-    if words.is_none_or(<[String]>::is_empty) { Ok(()) } else { Err(for_containers(field)) }
-}
-
-fn for_containers(field: &str) -> Refusal {
-    invalid(
-        format!("`{field}` is for container images; a disk or kernel image boots as it is"),
-        format!("omit `{field}`, and configure the guest inside its image or with `cmdline`"),
-    )
+    Some(DeviceWish::Wanted(Want::one(kind)))
 }
 
 /// Whether a field's value requests something.

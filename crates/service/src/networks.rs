@@ -121,7 +121,7 @@ pub fn shown(
     let shown = |(number, card): (usize, &NetworkCard)| {
         let is_user = card.link.is_user();
         let known = neighbors.get(&card.mac).map(ToString::to_string);
-        let interface = (!is_user).then(|| NetworkCard::host_interface(machine, number));
+        let interface = (!is_user).then(|| card.host_interface(machine, number));
         api::Network {
             enabled: true,
             mode: card.link.mode().into(),

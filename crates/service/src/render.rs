@@ -2,9 +2,10 @@
 
 use api::{AttachedDevice, DeviceType};
 use engine::{
-    AvailableDevice, Device, DeviceState, Image, ImageDisk, ImageStatus, Instance, InstanceState,
+    AvailableDevice, Container, Device, DeviceState, Image, ImageDisk, ImageStatus, Instance,
+    InstanceState,
 };
-use model::{Kind, format_size};
+use model::{ContainerConfig, Kind, format_size};
 
 use crate::{cpu, display, life, memory, seat};
 
@@ -82,9 +83,16 @@ pub fn device(device: Device) -> api::Device {
 pub fn image(image: Image, disk: ImageDisk) -> api::Image {
     let status = match image.status {
         ImageStatus::Pending => "pending",
+        ImageStatus::Pulling => "pulling",
         ImageStatus::Converting => "converting",
         ImageStatus::Ready => "ready",
         ImageStatus::Failed => "failed",
+    };
+    let container = image.container.as_ref().map(container);
+    let config = image.container.map(|container| container.config);
+    let variables = |config: &ContainerConfig| {
+        let split = config.env.iter().filter_map(|text| text.split_once('='));
+        split.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     };
     api::Image {
         name: image.name,
@@ -99,9 +107,35 @@ pub fn image(image: Image, disk: ImageDisk) -> api::Image {
         virtual_size: disk.virtual_size,
         used_bytes: disk.used,
         base: disk.base,
+        entrypoint: config.as_ref().map(|config| config.entrypoint.clone()),
+        cmd: config.as_ref().map(|config| config.cmd.clone()),
+        env: config.as_ref().map(variables),
+        working_dir: config.map(|config| config.working_dir),
+        container,
         has_kernel: image.has_kernel,
         cmdline: image.cmdline,
         warnings: Vec::new(),
+    }
+}
+
+fn container(container: &Container) -> api::ContainerInfo {
+    let (config, contents) = (&container.config, &container.contents);
+    let nvidia = |module: &model::NvidiaModule| api::NvidiaModule {
+        kernel: module.kernel.clone(),
+        version: module.version.clone(),
+        open: module.open,
+    };
+    api::ContainerInfo {
+        user: config.user.clone(),
+        stop_signal: config.stop_signal.clone(),
+        architecture: config.architecture.clone(),
+        labels: config.labels.clone(),
+        kernel: contents.kernel().map(|kernel| kernel.version.clone()),
+        modules: contents.modules.clone(),
+        nvidia_modules: contents.nvidia_modules.iter().map(nvidia).collect(),
+        nvidia_libraries: contents.nvidia_libraries.clone(),
+        pulled_bytes: None,
+        total_bytes: None,
     }
 }
 
@@ -129,11 +163,14 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         hugepages: memory::shown(instance.options.huge_pages),
         placement: memory::shown_placement(instance.options.placement),
         placed: instance.options.placed.filter(|_| runs).map(memory::placed),
+        kernel: instance.options.booted,
+        agent_ready: None,
         device_access: instance
             .options
             .device_access
             .filter(|_| runs)
             .map(|access| access.as_str().to_owned()),
+        fabric_set: instance.options.fabric_set.filter(|_| runs),
         spare_ports: instance.options.spare_ports,
         take_display: instance.options.seat.take_display.then_some(true),
         restart_units: seat::shown_units(instance.options.seat.restart_units),

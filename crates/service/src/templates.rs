@@ -6,13 +6,14 @@ use api::{BlockDisk, Cdrom, CreateInstance, GpuRequest, NewDisk, VolumeMount, Wi
 use engine::{DeviceWish, Engine, Instance, NO_USER_DATA, Volume};
 use model::choose::{Filter, Want, WantKind};
 use model::{
-    Code, DiskContent, Forward, Refusal, UsbWish, format_size, parse_duration, parse_size,
+    Code, ContainerBoot, DiskContent, Forward, Refusal, UsbWish, format_size, parse_duration,
+    parse_size,
 };
 use serde_json::{Map, Value, json};
 
 use crate::disks::shown_block;
 use crate::instances::{device, vgpu};
-use crate::{cpu, display, instances, life, networks, roms, seat};
+use crate::{container, cpu, display, instances, life, networks, roms, seat};
 
 /// The request that makes an instance like this one.
 ///
@@ -37,6 +38,7 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
     let one = several.is_none().then(|| cards.pop().unwrap_or_else(networks::no_card));
     let seed = options.seed.as_ref();
     let words = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let run = container::shown(options.container.as_ref());
     Ok(CreateInstance {
         name: instance.name.clone(),
         image: (!options.is_without_root).then(|| instance.image.clone()),
@@ -66,7 +68,7 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         user_data: words(
             seed.map(|seed| seed.user_data.as_str()).filter(|text| *text != NO_USER_DATA),
         ),
-        hostname: words(seed.map(|seed| seed.hostname.as_str())),
+        hostname: words(seed.map(|seed| seed.hostname.as_str())).or_else(|| run.hostname.clone()),
         password_hash: seed.and_then(|seed| password_hash(&seed.vendor_data)),
         restart_policy: life::shown_restart(&options.life.restart),
         autostart: options.life.autostart.as_ref().map(life::shown_autostart),
@@ -74,7 +76,7 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         volumes: some(volumes),
         blocks: some(blocks),
         cdroms: some(cdroms),
-        ..CreateInstance::default()
+        ..run
     })
 }
 
@@ -84,17 +86,20 @@ fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
 
 /// A wish in words if they are short, else as an object.
 fn spelt(want: Want) -> Wish {
+    let place = want.guest.map(|bus| format!(",guest={bus}")).unwrap_or_default();
     match &want.kind {
-        WantKind::Device(text) if want.count == 1 => Wish::Words(text.clone()),
+        WantKind::Device(text) if want.count == 1 => Wish::Words(format!("{text}{place}")),
         WantKind::Any(Filter {
             kind: Some(kind),
             vendor: None,
             device: None,
             or_devices,
             node: None,
-        }) if want.count == 1 && or_devices.is_empty() => Wish::Words(kind.as_str().to_owned()),
+        }) if want.count == 1 && or_devices.is_empty() => {
+            Wish::Words(format!("{}{place}", kind.as_str()))
+        }
         WantKind::Profile { profile, of: None, attributes } if attributes.is_empty() => {
-            Wish::Words(format!("profile={profile}"))
+            Wish::Words(format!("profile={profile}{place}"))
         }
         _ => Wish::Spelt(want),
     }
@@ -108,7 +113,9 @@ fn disks(engine: &Engine, instance: &Instance) -> Result<Disks, Refusal> {
         return Ok((new, volumes, blocks, cdroms));
     }
     let (known, images) = (engine.volumes().by_id()?, engine.images().names()?);
-    for disk in &instance.options.disks {
+    // The writable layer of a container image comes with it.
+    let own = instance.options.disks.iter().filter(|disk| disk.serial != ContainerBoot::UPPER);
+    for disk in own {
         let (bus, serial) = (Some(disk.bus.as_str().to_owned()), Some(disk.serial.clone()));
         match &disk.content {
             DiskContent::Block(block) => blocks.push(shown_block(disk, block)),
@@ -253,7 +260,10 @@ fn by_address(engine: &Engine, fields: &mut Map<String, Value>) {
 fn wish_text(wish: &DeviceWish) -> String {
     match wish {
         DeviceWish::Registered(key) => key.clone(),
-        DeviceWish::Wanted(want) => want.kind.to_string(),
+        DeviceWish::Wanted(want) => match want.guest {
+            Some(bus) => format!("{} at {bus} in the guest", want.kind),
+            None => want.kind.to_string(),
+        },
     }
 }
 

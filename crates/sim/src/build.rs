@@ -1,6 +1,9 @@
 //! Example hosts.
 
-use model::{Address, Class, Function, Group, Id, Inventory, Kind, VfioSupport, VgpuType};
+use model::{
+    Address, Class, FabricSet, FabricSets, Function, Group, Id, Inventory, Kind, VfioSupport,
+    VgpuType,
+};
 
 use crate::hardware::{Desktop, Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
 
@@ -116,6 +119,33 @@ pub fn workstation() -> Inventory {
         })
         .collect();
     Card::inventory(&cards)
+}
+
+/// The eight GPUs of [`gpus`] on a board with NVSwitches: the sets of their Fabric Manager are all of them (0), those of each switch
+/// (1, 2), four pairs (3 to 6) of GPUs at different ports, and each alone (7 to 14).
+#[must_use]
+pub fn board() -> Hardware {
+    let mut hardware = gpus();
+    let functions = hardware.inventory.functions.values();
+    let all: Vec<Address> = functions
+        .filter(|one| one.kind() == Kind::Gpu || one.kind() == Kind::Accelerator)
+        .map(|one| one.address)
+        .collect();
+    let (left, right) = all.split_at(all.len() / 2);
+    let mut groups: Vec<Vec<Address>> = vec![all.clone(), left.into(), right.into()];
+    for half in [left, right] {
+        let (one, other) = half.split_at(half.len() / 2);
+        groups.extend(one.iter().zip(other).map(|(one, other)| vec![*one, *other]));
+    }
+    groups.extend(all.iter().map(|gpu| vec![*gpu]));
+    let set = |(id, gpus): (u32, Vec<Address>)| FabricSet {
+        id,
+        is_active: false,
+        gpus: gpus.into_iter().collect(),
+    };
+    let sets = (0..).zip(groups).map(set).collect();
+    hardware.fabric = Some(FabricSets { sets, can_switch: true });
+    hardware
 }
 
 /// The same workstation with a desktop on its first GPU: `gdm.service` and a session, a remote-desktop server on the same

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Address, Id, Inventory, VgpuType};
+use model::{Address, FabricSets, Id, Inventory, VgpuType};
 
 /// The hardware of a simulated host, and what is active at boot.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Hardware {
     pub units: BTreeMap<String, bool>,
     /// The desktop of the host, if it has one.
     pub desktop: Option<Desktop>,
+    /// The sets of GPUs that its Fabric Manager tells, after each boot.
+    pub fabric: Option<FabricSets>,
 }
 
 /// What draws on a card of the host after each boot.

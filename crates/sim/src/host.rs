@@ -10,7 +10,7 @@ use model::{
     Address, BlockDevice, BlockUse, Capacity, HostError, HostLock, Lock, LockHolder, LocksBesides,
     MdevDefinition, NodeAccess, Step,
 };
-use model::{CpuLayout, HugePool};
+use model::{CpuLayout, HostKernel, HugePool};
 use uuid::Uuid;
 
 use crate::fault::Faults;
@@ -74,6 +74,7 @@ pub(crate) struct Inside {
     pub(crate) has_initramfs_tool: bool,
     pub(crate) capacity: Capacity,
     pub(crate) huge_pools: Vec<HugePool>,
+    pub(crate) booted: Option<HostKernel>,
     pub(crate) cpu_layout: CpuLayout,
     /// The directory and the size of a small disk; `None` never becomes full.
     pub(crate) disk: Option<(PathBuf, u64)>,
@@ -134,6 +135,7 @@ impl SimHost {
             has_initramfs_tool: true,
             capacity,
             huge_pools: Vec::new(),
+            booted: None,
             cpu_layout: CpuLayout::default(),
             disk: None,
             file_changes_left: None,
@@ -204,6 +206,11 @@ impl SimHost {
     /// Reserves huge pages, in place of those before.
     pub fn set_huge_pools(&self, pools: Vec<HugePool>) {
         self.inside().huge_pools = pools;
+    }
+
+    /// Installs the files of the running kernel.
+    pub fn set_kernel(&self, kernel: HostKernel) {
+        self.inside().booted = Some(kernel);
     }
 
     /// Takes the lock on the host, or returns its holder.

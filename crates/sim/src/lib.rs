@@ -6,6 +6,7 @@
 mod agent;
 mod build;
 mod fault;
+mod guest;
 mod hardware;
 mod host;
 mod kernel;
@@ -17,8 +18,9 @@ mod turns;
 mod world;
 
 pub use agent::SimAgent;
-pub use build::{Card, desktop, gpus, server, workstation};
+pub use build::{Card, board, desktop, gpus, server, workstation};
 pub use fault::{Fault, When};
+pub use guest::SimGuest;
 pub use hardware::{Desktop, Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
 pub use host::{BLOCKS, SimHost, Snapshot};
 pub use kernel::{FunctionState, MdevState, ResetDone};

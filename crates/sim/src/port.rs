@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use model::{
     Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, CpuLayout, Disk,
-    Fingerprint, Holder, Host, HostDisplay, HostError, HostLock, HostLockError, HugePool,
-    Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, Moment, NodeAccess, Observed,
-    Step, UsbDevice, VfSettings,
+    FabricSets, Fingerprint, Holder, Host, HostDisplay, HostError, HostKernel, HostLock,
+    HostLockError, HugePool, Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition,
+    Moment, NodeAccess, Observed, Step, UsbDevice, VfSettings,
 };
 
 use crate::fault::{self, Fault};
@@ -231,6 +231,10 @@ impl Host for SimHost {
         Ok(self.inside().kernel.display_of(addresses))
     }
 
+    fn fabric_sets(&self) -> Result<Option<FabricSets>, HostError> {
+        Ok(self.inside().kernel.fabric.clone())
+    }
+
     fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError> {
         let inside = self.inside();
         inside.expect_readable("the configuration space", address)?;
@@ -270,6 +274,10 @@ impl Host for SimHost {
 
     fn cpu_layout(&self) -> CpuLayout {
         self.inside().cpu_layout.clone()
+    }
+
+    fn kernel(&self) -> Option<HostKernel> {
+        self.inside().booted.clone()
     }
 
     fn huge_pools(&self) -> Vec<HugePool> {

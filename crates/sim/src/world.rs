@@ -283,6 +283,11 @@ impl SimHost {
         self.inside().kernel.serials.insert(address, serial.into());
     }
 
+    /// A GPU is in these modes.
+    pub fn set_modes(&self, address: Address, modes: model::GpuModes) {
+        self.inside().kernel.modes.insert(address, modes);
+    }
+
     /// A function is unplugged or falls off the bus: it and its partitions are gone until it is plugged in again.
     pub fn pull(&self, address: Address) {
         let mut inside = self.inside();

@@ -6,12 +6,16 @@ mod catalog;
 mod cdi;
 mod claim_words;
 mod config_space;
+mod container_manifest;
 mod devices;
 mod ext4;
 mod filter;
+mod guest;
 mod host_files;
 mod journal;
 mod kernel;
+mod kernel_modules;
+mod layers;
 mod machines;
 mod netlink;
 mod platform;
@@ -38,11 +42,15 @@ pub const TARGETS: &[Target] = &[
     cdi::TARGET,
     claim_words::TARGET,
     config_space::TARGET,
+    container_manifest::TARGET,
     devices::TARGET,
     ext4::TARGET,
     filter::TARGET,
+    guest::TARGET,
     journal::TARGET,
     kernel::TARGET,
+    kernel_modules::TARGET,
+    layers::TARGET,
     machines::TARGET,
     netlink::TARGET,
     platform::TARGET,

@@ -102,6 +102,7 @@ impl Daemon {
             shutdown_grace: Duration::from_secs(1),
             journal_timeout: engine::JOURNAL_TIMEOUT,
             journal_kept: engine::JournalKept::default(),
+            guest_init: None,
         };
         let engine = Engine::open(config, host.clone(), vec![launcher], Arc::new(Silent)).ok()?;
         engine.recover().ok()?;

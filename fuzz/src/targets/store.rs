@@ -57,6 +57,7 @@ fn opened(state_dir: &Path) -> Kind {
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: Duration::from_millis(100),
         journal_kept: engine::JournalKept::default(),
+        guest_init: None,
     };
     let host = Arc::new(SimHost::new(sim::workstation()));
     let engine = match Engine::open(config, host, Vec::new(), Arc::new(Silent)) {

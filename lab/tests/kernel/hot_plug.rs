@@ -31,6 +31,8 @@ pub fn devices_come_and_leave(host: &Host) {
     let before = host.drivers(&all);
     a_gpu_with_its_audio_comes_and_leaves(host, &before);
     a_nic_and_a_drive_work_in_the_guest(host);
+    a_disk_comes_and_leaves(host);
+    a_card_comes_and_leaves(host);
     a_guest_that_does_not_let_go_keeps_the_device(host);
     a_device_that_the_guest_ejects_goes_back(host, &before);
     the_daemon_dies_meanwhile(host, &before);
@@ -79,6 +81,53 @@ fn a_nic_and_a_drive_work_in_the_guest(host: &Host) {
     assert_eq!(host.sh("find /dev -user 1900000000").is_empty(), has_iommufd);
     host.sh(&format!("handover instance detach dev {NVME}; handover instance detach dev {NIC}"));
     assert!(attached(host).is_empty());
+}
+
+/// The guest's name of the disk with this serial number; nothing if it has none.
+fn disk_in_guest(host: &Host, serial: &str) -> String {
+    let script = format!(
+        "for disk in /sys/block/vd*; do [ \"$(cat $disk/serial)\" = {serial} ] && echo ${{disk##*/}}; done; true"
+    );
+    guest(host, &script).trim().to_owned()
+}
+
+/// A volume is written by the guest, and has kept it when it comes again. QEMU closes its file.
+fn a_disk_comes_and_leaves(host: &Host) {
+    host.sh("handover volume create hot --size 1GB");
+    let files = || host.sh("ls -l /proc/$(pgrep -x qemu-system-x86)/fd | grep -c /volumes/; true");
+    let before = files();
+    for round in 0..2 {
+        host.sh("handover instance attach dev hot");
+        host.wait("the disk in the guest", 60, || !disk_in_guest(host, "hot").is_empty());
+        let disk = disk_in_guest(host, "hot");
+        if round == 0 {
+            guest(host, &format!("echo written while it ran >/dev/{disk}; sync"));
+        }
+        let text = guest(host, &format!("head -c 21 /dev/{disk}"));
+        assert!(text.contains("written while it ran"), "round {round}: {text}");
+        assert_ne!(files(), before, "QEMU has the file");
+        host.sh("handover instance detach dev hot");
+        host.wait("the disk to leave", 30, || disk_in_guest(host, "hot").is_empty());
+        assert_eq!(files(), before, "QEMU has closed the file");
+    }
+    host.sh("handover volume rm hot");
+}
+
+/// A card of the machine's bridge and one of its macvtap interface: the host keeps nothing of them.
+fn a_card_comes_and_leaves(host: &Host) {
+    let links = || host.sh("ip -o link | cut -d ' ' -f 2 | sort");
+    let before = links();
+    for (network, mac) in
+        [("bridge=br0", "52:54:00:12:34:5a"), ("macvtap=side0", "52:54:00:12:34:5b")]
+    {
+        host.sh(&format!("handover instance attach dev --network {network},mac={mac}"));
+        let seen = format!("grep -l {mac} /sys/class/net/*/address | wc -l");
+        host.wait("the card in the guest", 60, || guest(host, &seen).trim() == "1");
+        assert_ne!(links(), before, "{network}");
+        host.sh(&format!("handover instance detach dev {mac}"));
+        host.wait("the card to leave", 30, || guest(host, &seen).trim() == "0");
+        assert_eq!(links(), before, "{network}");
+    }
 }
 
 /// The guest does not hear that a device is to leave (general-purpose event 1, `_E01` of QEMU's DSDT), and then does.

@@ -19,7 +19,7 @@ const SCREEN: &str = "0000:00:05.0";
 const DEATHS: [u32; 3] = [4, 6, 20];
 
 /// `systemd-analyze security` rates from 0 (nothing is allowed) to 10. passt needs namespaces and mounts to confine itself.
-const MOST_EXPOSED: f64 = 5.7;
+const MOST_EXPOSED: f64 = 5.9;
 
 /// Installs the built executable and the unit as the README says, and starts it.
 fn install(state: Option<&Path>) -> Host {

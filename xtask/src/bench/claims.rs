@@ -43,6 +43,7 @@ fn config(folder: &Path) -> Config {
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
         journal_kept: engine::JournalKept::default(),
+        guest_init: None,
     }
 }
 

@@ -36,6 +36,7 @@ pub fn create() -> Result<String> {
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
         journal_kept: engine::JournalKept::default(),
+        guest_init: None,
     };
     let engine = Engine::open(config, host, vec![launcher], Arc::new(Silent))
         .map_err(|refusal| anyhow!(refusal))?;
@@ -87,7 +88,7 @@ pub(super) fn image(engine: &Engine, folder: &Path) -> Result<()> {
         match image.status {
             ImageStatus::Ready => return Ok(()),
             ImageStatus::Failed => return Err(anyhow!("{image:?}")),
-            ImageStatus::Pending | ImageStatus::Converting => {
+            ImageStatus::Pending | ImageStatus::Pulling | ImageStatus::Converting => {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }

@@ -8,6 +8,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use model::Refusal;
+use serde::Serialize;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -23,6 +24,8 @@ type Stream = WebSocketStream<TokioIo<Upgraded>>;
 pub enum Message {
     /// Bytes.
     Bytes(Bytes),
+    /// A text.
+    Text(String),
     /// The end, with the daemon's reason for it; empty if it gave none.
     Closed(String),
 }
@@ -65,6 +68,15 @@ impl Sender {
         self.0.send(Frame::Binary(bytes)).await.map_err(lost)
     }
 
+    /// Sends a value as a text of JSON.
+    ///
+    /// # Errors
+    /// The connection was lost.
+    pub async fn tell(&mut self, value: &impl Serialize) -> Result<(), Refusal> {
+        let text = serde_json::to_string(value).map_err(|error| odd(error.to_string()))?;
+        self.0.send(Frame::Text(text.into())).await.map_err(lost)
+    }
+
     /// Tells the daemon that this is the end.
     pub async fn close(&mut self) {
         // It notices a closed connection as well.
@@ -86,7 +98,7 @@ impl Receiver {
             match self.0.next().await.transpose().map_err(lost)? {
                 None => return Ok(Message::Closed(String::new())),
                 Some(Frame::Binary(bytes)) => return Ok(Message::Bytes(bytes)),
-                Some(Frame::Text(text)) => return Ok(Message::Bytes(text.into())),
+                Some(Frame::Text(text)) => return Ok(Message::Text(text.as_str().to_owned())),
                 Some(Frame::Close(why)) => {
                     let reason = why.map(|why| why.reason.to_string());
                     return Ok(Message::Closed(reason.unwrap_or_default()));

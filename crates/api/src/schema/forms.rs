@@ -1,7 +1,7 @@
 //! Schemas of objects, forms and streams.
 
 use utoipa::openapi::schema::{
-    AdditionalProperties, Object, ObjectBuilder, OneOfBuilder, Ref, Type,
+    AdditionalProperties, Object, ObjectBuilder, OneOfBuilder, Ref, SchemaType, Type,
 };
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -63,13 +63,19 @@ pub enum QueryTags {}
 
 impl PartialSchema for QueryTags {
     fn schema() -> RefOr<Schema> {
-        // In a query everything is a text. One with several values would be given several times.
+        // In a query everything is a text, also `null` and `true`. One with several values would be given several times.
         let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+        let word = text().schema_type(SchemaType::from_iter([
+            Type::String,
+            Type::Number,
+            Type::Boolean,
+            Type::Null,
+        ]));
         ObjectBuilder::new()
             .schema_type(Type::Object)
             .description(Some("Tags; each is given once, with a value."))
             .property_names(Some(Schema::Object(text().build())))
-            .additional_properties(Some(Schema::Object(text().build())))
+            .additional_properties(Some(Schema::Object(word.build())))
             .into()
     }
 }

@@ -6,7 +6,7 @@ mod want;
 pub use forms::{
     Environment, GzipArchive, Never, Nothing, QueryTags, ServerSentEvent, UploadImage,
 };
-pub use want::Wish;
+pub use want::{PlacedWish, Wish};
 
 use std::borrow::Cow;
 
@@ -57,6 +57,17 @@ macro_rules! uuid {
     };
 }
 
+/// A reference of a container image (the grammar of distribution/reference), of which only the usual digest is accepted.
+macro_rules! reference {
+    () => {
+        concat!(
+            "([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*(:[0-9]+)?/)?",
+            "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*",
+            "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+        )
+    };
+}
+
 /// The number of a USB bus or port, 1 to 255.
 macro_rules! usb {
     () => {
@@ -98,35 +109,50 @@ macro_rules! of {
 }
 
 /// One item of a claim's request, in the grammar of `model::choose::GRAMMAR`.
-const WANT: &str = concat!(
+macro_rules! want {
+    () => {
+        concat!(
+            "(",
+            address!(),
+            "|",
+            uuid!(),
+            // A registered name: not one that reads as a count of 0.
+            "|(0[a-wyzA-Z_.-]|[a-zA-Z1-9][a-zA-Z0-9_.-])[a-zA-Z0-9_.-]{0,126}|",
+            times!(),
+            kind!(),
+            "(,node=[0-9]{1,9})?|",
+            times!(),
+            "[0-9a-fA-F]{4}:[0-9a-fA-F]{4}(,node=[0-9]{1,9})?|",
+            times!(),
+            "vf",
+            of!(),
+            setting!(),
+            "*|vf",
+            of!(),
+            setting!(),
+            "*,mac=",
+            mac!(),
+            setting!(),
+            "*|",
+            times!(),
+            "profile=[^,@]+",
+            of!(),
+            "(,[^,@=]+=[^,@]*)*|mdev=",
+            uuid!(),
+            ")"
+        )
+    };
+}
+
+const WANT: &str = concat!("^", want!(), "$");
+
+/// The same for an instance: also with an address in the guest, for a single device.
+const PLACED_WANT: &str = concat!(
     "^(",
-    address!(),
+    want!(),
     "|",
-    uuid!(),
-    // A registered name: not one that reads as a count of 0.
-    "|(0[a-wyzA-Z_.-]|[a-zA-Z1-9][a-zA-Z0-9_.-])[a-zA-Z0-9_.-]{0,126}|",
-    times!(),
-    kind!(),
-    "(,node=[0-9]{1,9})?|",
-    times!(),
-    "[0-9a-fA-F]{4}:[0-9a-fA-F]{4}(,node=[0-9]{1,9})?|",
-    times!(),
-    "vf",
-    of!(),
-    setting!(),
-    "*|vf",
-    of!(),
-    setting!(),
-    "*,mac=",
-    mac!(),
-    setting!(),
-    "*|",
-    times!(),
-    "profile=[^,@]+",
-    of!(),
-    "(,[^,@=]+=[^,@]*)*|mdev=",
-    uuid!(),
-    ")$"
+    address!(),
+    ",guest=(0[1-9a-fA-F]|[12][0-9a-fA-F]|3[0-9a-fA-F]):00)$"
 );
 
 /// The most that a pattern allows is at most what fits into 64 bits.
@@ -167,10 +193,21 @@ texts! {
     MountPath = r"^((/(?!\.\.(/|$))[a-zA-Z0-9_.-]{1,200}){1,5})?$", "/data";
     /// SHA-256 over the parts of an image; empty before it is ready.
     Digest = "^(sha256:[0-9a-f]{64})?$", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    /// A path in a guest.
+    GuestPath = r"^(?!([^\x00]*/)?\.\.(/|$))[^\x00]{1,1000}$", "/etc/hostname";
     /// Name of a network interface of the host.
     InterfaceName = "^[a-zA-Z0-9_@-][a-zA-Z0-9_.@-]{0,14}$", "br0";
     /// A program, or one of its arguments. The first is not empty.
     Word = r"^[^\u0000]{0,4096}$", "nvidia-smi";
+    /// A directory of a guest: an absolute path, or empty for the usual one.
+    WorkingDir = r"^(/[^\u0000]{0,4095})?$", "/srv";
+    /// A reference to a container image, as `docker pull` takes it.
+    ImageReference = concat!("^(?!.*\\.\\.)(?=.{1,255}$)", reference!(), "$"), "docker.io/library/debian:13";
+    /// Where a container image comes from.
+    ImageSource = concat!(
+        "^((oci|oci-archive|docker-archive):[^:]+(:[\\s\\S]*)?|containers-storage:[^-][\\s\\S]*|(docker://)?(?=.{1,255}$)",
+        reference!(), ")$"
+    ), "oci:/srv/images/debian";
     /// Bytes in base64, with padding.
     Base64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?$", "aGVsbG8K";
     /// Name of a user in a guest.
@@ -186,6 +223,8 @@ texts! {
     HardwareAddress = concat!("^", mac!(), "$"), "52:54:00:12:34:56";
     /// A requested item as a string: `2xgpu`, `0000:01:00.0`, `4xvf@nic0,vlan=100`.
     WantText = WANT, "2xgpu";
+    /// A device for an instance as a string: `2xgpu`, `0000:01:00.0`, `4xvf@nic0,vlan=100`; for a single one also with its address in the guest: `0000:01:00.0,guest=06:00`.
+    PlacedWantText = PLACED_WANT, "2xgpu";
     /// Duration as Go formats it: `30s`, `2m`, `1m30s`.
     GoDuration = DURATION, "30s";
 }
@@ -291,6 +330,8 @@ words! {
     Outcome = ["unchanged", "restored", "left"];
     /// State of a registered device.
     DeviceState = ["free", "claimed", "foreign", "wedged", "quarantined", "absent"];
+    /// When the image of a new instance is pulled.
+    PullWhen = ["missing", "never", "always"];
     /// Status of an image.
     ImageStatus = ["pending", "pulling", "converting", "ready", "failed"];
     /// Format of a disk.

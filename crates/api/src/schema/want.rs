@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{HardwareAddress, Kind, PciId, Uuid, WantText};
+use super::{HardwareAddress, Kind, PciId, PlacedWantText, Uuid, WantText};
 
 /// One requested item: as a string or as an object with one of `device`, `any`, `vf`, `profile`, `mdev`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -11,6 +11,27 @@ use super::{HardwareAddress, Kind, PciId, Uuid, WantText};
 pub enum Wish {
     /// As a string.
     #[schema(value_type = WantText)]
+    Words(String),
+    /// One device.
+    Device(DeviceWant),
+    /// Any devices that fit.
+    Any(AnyWant),
+    /// Virtual functions.
+    Vf(VfWant),
+    /// One virtual function with a hardware address.
+    VfWithAddress(VfWithAddressWant),
+    /// vGPUs of a profile.
+    Profile(ProfileWant),
+    /// An existing mediated device.
+    Mdev(MdevWant),
+}
+
+/// One device of an instance: as a string or as an object with one of `device`, `any`, `vf`, `profile`, `mdev`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum PlacedWish {
+    /// As a string.
+    #[schema(value_type = PlacedWantText)]
     Words(String),
     /// One device.
     Device(DeviceWant),

@@ -32,6 +32,7 @@ pub fn dry_run(source: &Source, body: CreateClaim) -> Result<PlannedClaim, Refus
         shutdown_grace: Duration::ZERO,
         journal_timeout: engine::JOURNAL_TIMEOUT,
         journal_kept: engine::JournalKept::ALL,
+        guest_init: None,
     };
     let engine = Engine::open(config, Arc::new(host), Vec::new(), Arc::new(Silent))?;
     service::claims::dry_run(&engine, body)

@@ -1,9 +1,13 @@
-//! `handover instance attach` and `detach`: devices, volumes, CD-ROMs and block devices.
+//! `handover instance attach` and `detach`: devices, volumes, CD-ROMs, block devices and network cards.
 
 use api::client::{Client, segment};
-use api::{AttachDevice, AttachVolume, BlockDisk, Cdrom, Instance as Machine, Wish};
+use api::{
+    AttachDevice, AttachVolume, BlockDisk, Cdrom, Instance as Machine, NetworkRequest, Wish,
+};
 use clap::Args;
-use model::{Address, Code, Refusal};
+use model::{Address, Code, Mac, Refusal};
+
+use super::networks::network;
 
 /// `handover instance attach`.
 #[derive(Debug, Args)]
@@ -11,11 +15,15 @@ pub struct Attach {
     /// Name or id of the instance, as `handover instance list` shows it
     instance: String,
     /// Address or registered name of a device, or gpu and the like; or a volume, as `handover volume list` shows it
-    #[arg(value_name = "DEVICE|VOLUME", required_unless_present_any = ["device", "cdrom", "block"])]
+    #[arg(value_name = "DEVICE|VOLUME", required_unless_present_any = ["device", "cdrom", "block", "network"])]
     what: Option<String>,
     /// Device, as `handover instance create` takes it: a name or an address, gpu, vf@nic0, profile=L40S-1Q, ...
     #[arg(long, value_name = "WANT", conflicts_with_all = ["what", "cdrom", "block", "read_only", "bus", "serial"])]
     device: Option<String>,
+    /// Network card, as `handover instance create` takes it: bridge=br0, macvtap=eth0, each also with ,mac=...; user only while
+    /// it is stopped
+    #[arg(long, value_name = "MODE[,OPTION...]", value_parser = network, conflicts_with_all = ["what", "device", "cdrom", "block", "read_only", "bus", "serial"])]
+    network: Option<NetworkRequest>,
     /// Image of a CD-ROM instead of a volume
     #[arg(long, value_name = "IMAGE", conflicts_with_all = ["what", "read_only", "bus"])]
     cdrom: Option<String>,
@@ -49,6 +57,9 @@ impl Attach {
             }
             let body = AttachDevice { device: Wish::Words(device) };
             return client.post(&format!("/instances/{instance}/devices"), Some(&body)).await;
+        }
+        if let Some(card) = self.network {
+            return client.post(&format!("/instances/{instance}/networks"), Some(&card)).await;
         }
         if let Some(device) = self.block {
             let body = BlockDisk {
@@ -95,7 +106,8 @@ impl Attach {
     /// The action, for messages.
     pub fn what(&self) -> String {
         let all = [&self.what, &self.device, &self.cdrom, &self.block];
-        let what = all.into_iter().flatten().next().map_or("", String::as_str);
+        let usual = if self.network.is_some() { "a network card" } else { "" };
+        let what = all.into_iter().flatten().next().map_or(usual, String::as_str);
         format!("attach {what} to {}", self.instance)
     }
 }
@@ -105,11 +117,11 @@ impl Attach {
 pub struct Detach {
     /// Name or id of the instance, as `handover instance list` shows it
     instance: String,
-    /// Name or address of a device, volume, serial number of a disk, image of a CD-ROM, or block device, as `handover
-    /// instance show` shows them
-    #[arg(value_name = "DEVICE|DISK")]
+    /// Name or address of a device, volume, serial number of a disk, image of a CD-ROM, block device, or hardware address of a
+    /// network card, as `handover instance show` shows them
+    #[arg(value_name = "DEVICE|DISK|MAC")]
     what: String,
-    /// How long a running guest may take to let go of a device, such as 2m; 30s by default
+    /// How long a running guest may take to let go of it, such as 2m; 30s by default
     #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
 }
@@ -119,11 +131,20 @@ impl Detach {
         let (instance, what) = (segment(&self.instance), segment(&self.what));
         let path = format!("/instances/{instance}");
         let timeout = self.timeout.map(|text| format!("?timeout={}", segment(&text)));
-        let device = format!("{path}/devices/{what}{}", timeout.unwrap_or_default());
+        let timeout = timeout.unwrap_or_default();
+        if self.what.parse::<Mac>().is_ok() {
+            let answer =
+                client.delete_and_read(&format!("{path}/networks/{what}{timeout}")).await?;
+            return match answer {
+                Some(machine) => Ok(machine),
+                None => client.get(&path).await,
+            };
+        }
+        let device = format!("{path}/devices/{what}{timeout}");
         let answer = match client.delete_and_read(&device).await {
             // It may be a disk; or there is no such instance, which the next answer says too.
             Err(refusal) if refusal.code == Code::NotFound => {
-                client.delete_and_read(&format!("{path}/volumes/{what}")).await.map_err(
+                client.delete_and_read(&format!("{path}/volumes/{what}{timeout}")).await.map_err(
                     |other: Refusal| if other.code == Code::NotFound { refusal } else { other },
                 )?
             }

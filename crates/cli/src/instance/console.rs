@@ -1,15 +1,13 @@
 //! `handover instance console`: the guest's serial console in this terminal.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::os::fd::AsFd as _;
 
 use api::client::{Message, Receiver, Sender, segment};
 use clap::Args;
-use model::{Code, Refusal};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use tokio::signal::unix::{SignalKind, signal};
+use model::Refusal;
 use tokio::sync::mpsc;
 
+use super::raw::{Ends, Raw, unusable};
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
 use crate::terminal;
@@ -45,7 +43,7 @@ impl Console {
                     "connected to the console of {}; Ctrl-] disconnects",
                     self.instance
                 ));
-                let raw = Raw::set().map_err(|error| unusable(&error))?;
+                let raw = Raw::set()?;
                 let reason = connect(sender, receiver).await;
                 drop(raw);
                 reason
@@ -66,18 +64,16 @@ impl Console {
 /// Passes bytes on until one side ends. Returns the daemon's reason.
 async fn connect(mut sender: Sender, mut receiver: Receiver) -> Result<String, Refusal> {
     let mut typed = typed();
-    let watch = |kind| signal(kind).map_err(|error| unusable(&error));
-    let (mut terminate, mut hangup) =
-        (watch(SignalKind::terminate())?, watch(SignalKind::hangup())?);
+    let mut ends = Ends::watch()?;
     loop {
         tokio::select! {
             message = receiver.next() => match message? {
                 Message::Bytes(bytes) => show(&bytes).map_err(|error| unusable(&error))?,
+                Message::Text(text) => show(text.as_bytes()).map_err(|error| unusable(&error))?,
                 Message::Closed(reason) => return Ok(reason),
             },
             // The terminal is restored before the process ends.
-            _ = terminate.recv() => return Ok(String::new()),
-            _ = hangup.recv() => return Ok(String::new()),
+            _ = ends.next() => return Ok(String::new()),
             Some(typed) = typed.recv() => match typed {
                 Typed::Bytes(bytes) => sender.send(bytes.into()).await?,
                 Typed::Escape => {
@@ -129,41 +125,6 @@ fn typed() -> mpsc::Receiver<Typed> {
 fn until_escape(bytes: &[u8]) -> (&[u8], bool) {
     let mut parts = bytes.splitn(2, |byte| *byte == ESCAPE);
     (parts.next().unwrap_or_default(), parts.next().is_some())
-}
-
-fn unusable(error: &io::Error) -> Refusal {
-    Refusal::new(
-        Code::Internal,
-        format!("this terminal cannot be used: {error}"),
-        "use another terminal; `handover instance logs --follow` shows the output",
-    )
-}
-
-/// The terminal passes on each key at once, and interprets none; until it is dropped.
-struct Raw(Option<Termios>);
-
-impl Raw {
-    /// Does nothing if standard input is no terminal.
-    fn set() -> io::Result<Self> {
-        let input = io::stdin();
-        if !input.is_terminal() {
-            return Ok(Self(None));
-        }
-        let before = tcgetattr(input.as_fd())?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(input.as_fd(), OptionalActions::Now, &raw)?;
-        Ok(Self(Some(before)))
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            // A terminal that is gone needs nothing.
-            let _ = tcsetattr(io::stdin().as_fd(), OptionalActions::Flush, before);
-        }
-    }
 }
 
 #[cfg(test)]

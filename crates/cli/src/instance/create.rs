@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use api::client::Client;
+use api::client::{Client, segment};
 use api::{Cpu, CreateInstance, Display, Instance as Machine, PlannedInstance, Rom, Wish};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,6 +11,7 @@ use clap::Args;
 use model::{Code, Refusal};
 use serde_json::Value;
 
+use super::container::Container;
 use super::disks::Disks;
 use super::life::Life;
 use super::networks::Networks;
@@ -18,11 +19,12 @@ use super::seat::Seat;
 use super::{password, plan, show, template};
 use crate::connection::{Connection, tag};
 use crate::failure::{Done, Failure};
+use crate::image::Pull;
 use crate::progress::Progress;
 use crate::values;
 
 /// The options that a file has instead.
-const OPTIONS: [&str; 44] = [
+const OPTIONS: [&str; 50] = [
     "image",
     "size",
     "vcpus",
@@ -64,6 +66,12 @@ const OPTIONS: [&str; 44] = [
     "autostart",
     "start_order",
     "start_delay",
+    "env",
+    "entrypoint",
+    "user",
+    "workdir",
+    "kernel",
+    "command",
     "cmdline",
     "hypervisor",
     "tags",
@@ -71,7 +79,7 @@ const OPTIONS: [&str; 44] = [
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "handover instance create [OPTIONS] --image <IMAGE> <NAME>\n       \
+    override_usage = "handover instance create [OPTIONS] --image <IMAGE> <NAME> [-- <COMMAND>...]\n       \
                       handover instance create [OPTIONS] --cdrom <IMAGE> --disk <SIZE> <NAME>\n       \
                       handover instance create [OPTIONS] --file <FILE> [NAME]",
     after_long_help = format!("What can be given to --device:\n{}", model::choose::GRAMMAR)
@@ -169,6 +177,8 @@ pub struct Create {
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     #[command(flatten)]
+    container: Container,
+    #[command(flatten)]
     life: Life,
     /// Words to append to the kernel command line
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
@@ -210,6 +220,7 @@ impl Create {
 
     /// Sends the request, and shows its progress. An instance that is what a file asks for is the answer.
     async fn send(self, client: &Client) -> Result<Machine, Refusal> {
+        self.pull_missing(client).await?;
         let progress = Progress::of(client, "create", self.quiet).await;
         let created = match &self.file {
             Some(file) => client.post("/instances?once=true", Some(&self.fields(file)?)).await,
@@ -217,6 +228,26 @@ impl Create {
         };
         progress.end().await;
         created
+    }
+
+    /// Pulls a container image that is not there, if its name is that of one in a registry.
+    async fn pull_missing(&self, client: &Client) -> Result<(), Refusal> {
+        let Some(name) = self.image.as_deref().filter(|name| name.contains('/')) else {
+            return Ok(());
+        };
+        // The daemon itself pulls one that may be another by now.
+        if self.container.pull != "missing" {
+            return Ok(());
+        }
+        let found: Result<api::Image, Refusal> =
+            client.get(&format!("/images/{}", segment(name))).await;
+        match found {
+            Err(refusal) if refusal.code == Code::NotFound => {
+                Pull::of(name).send(client).await.map(drop)
+            }
+            // Whatever else there is to say of it, the creation says.
+            _ => Ok(()),
+        }
     }
 
     /// The request in a file.
@@ -282,6 +313,7 @@ impl Create {
         self.disks.fill(&mut body);
         self.networks.fill(&mut body)?;
         self.seat.fill(&mut body);
+        self.container.fill(&mut body);
         Ok(body)
     }
 

@@ -4,12 +4,13 @@ use std::io::{IsTerminal as _, Read as _};
 use std::time::{Duration, Instant};
 
 use api::client::{Client, segment};
-use api::{Exec as Request, ExecResult};
+use api::{Exec as Request, ExecResult, ExecStart};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use model::{Code, Refusal, format_duration};
 
+use super::{exec_session, raw};
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
 use crate::{output, terminal, values};
@@ -17,40 +18,62 @@ use crate::{output, terminal, values};
 /// The largest input: a request has 1 MiB at most, and this is sent in base64.
 const MOST_INPUT: u64 = 512 << 10;
 
+/// How long to wait for a command's end by default.
+const USUAL: Duration = Duration::from_secs(60);
+
 /// The pause between two tries to reach an agent.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The exit status for a command that did not end in time, as that of timeout(1).
 const TIMED_OUT: u8 = 124;
 
-/// Run a command in the guest, which must run qemu-guest-agent
+/// Run a command in the guest, by its agent: qemu-guest-agent, or Handover's own in a container image
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Prints what the command wrote when it has ended, and exits with its status: 128 and the signal's number if a signal ended it, \
-124 if it did not end in time. The guest keeps at most 16 MiB of each output.")]
+124 if it did not end in time. At most 16 MiB of each output are kept.
+
+With -i, -t, --user or --workdir, the command is connected to this terminal: its output is printed as it is written, without a \
+bound, it takes the time that it takes, and it is hung up when this program ends. This needs a container image.")]
 pub struct Exec {
     /// Name or id of the instance, as `handover instance list` shows it
     instance: String,
-    /// How long to wait for the command's end, such as 30s or 2h; it then goes on in the guest
-    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = values::duration)]
-    timeout: Duration,
+    /// Connect this command's standard input
+    #[arg(short, long, conflicts_with = "input")]
+    interactive: bool,
+    /// Give the command a terminal; with -i, this one
+    #[arg(short, long, conflicts_with = "input")]
+    tty: bool,
+    /// User that the command runs as; by default that of the image's command
+    #[arg(long, value_name = "USER[:GROUP]", conflicts_with = "input")]
+    user: Option<String>,
+    /// Directory in which the command starts; by default that of the image's command
+    #[arg(long, value_name = "DIR", conflicts_with = "input")]
+    workdir: Option<String>,
+    /// How long to wait for the command's end, such as 30s or 2h: 60s by default, and without a bound for a connected one, which is
+    /// killed then; others go on in the guest
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    timeout: Option<Duration>,
     /// How long to wait until the guest's agent answers, such as 2m; by default it must answer at once
     #[arg(long, default_value = "0s", value_name = "TIME", value_parser = values::duration)]
     wait: Duration,
     /// Variable of the command's environment (repeatable); without any, it has that of the agent
-    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = values::variable)]
     env: Vec<(String, String)>,
     /// Send this command's standard input, 512 KiB at most
     #[arg(long)]
     input: bool,
-    /// The command and its arguments, after `--`; no shell reads them
-    #[arg(last = true, required = true)]
+    /// The command and its arguments, also after `--`; no shell reads them
+    #[arg(required = true, trailing_var_arg = true)]
     command: Vec<String>,
 }
 
 impl Exec {
     pub fn run(self, connection: &Connection) -> Done {
         let what = format!("run a command in {}", self.instance);
+        if self.is_connected() {
+            return self.connected(connection, what);
+        }
         let result = self.send(connection).map_err(Failure::to(what))?;
         if connection.json() {
             output::json(&result)?;
@@ -58,13 +81,51 @@ impl Exec {
             print(&result)?;
         }
         if result.timed_out {
-            terminal::note(&format!(
-                "note: the command has not ended within {}; it goes on as process {} of the guest",
-                format_duration(self.timeout),
-                result.pid
-            ));
+            let time = format_duration(self.time());
+            let then = match result.pid {
+                Some(pid) => format!("it goes on as process {pid} of the guest"),
+                None => "the guest was told to end it".to_owned(),
+            };
+            terminal::note(&format!("note: the command has not ended within {time}; {then}"));
         }
         match status(&result) {
+            0 => Ok(()),
+            status => Err(Failure::Answered(status)),
+        }
+    }
+
+    /// Whether the command is connected to this terminal.
+    const fn is_connected(&self) -> bool {
+        self.interactive || self.tty || self.user.is_some() || self.workdir.is_some()
+    }
+
+    fn time(&self) -> Duration {
+        self.timeout.unwrap_or(USUAL)
+    }
+
+    fn connected(self, connection: &Connection, what: String) -> Done {
+        if connection.json() {
+            let message =
+                "a connected command's output is printed as it is written, and not as JSON";
+            let remedy = "leave out --json, or -i, -t, --user and --workdir";
+            return Err(Failure::to(what)(Refusal::new(Code::InvalidRequest, message, remedy)));
+        }
+        let seconds = |time: Duration| i64::try_from(time.as_millis().div_ceil(1000)).ok();
+        let size = raw::size().filter(|_| self.tty);
+        let start = ExecStart {
+            command: self.command,
+            tty: self.tty,
+            env: (!self.env.is_empty()).then(|| self.env.into_iter().collect()),
+            cwd: self.workdir,
+            timeout: self.timeout.and_then(seconds),
+            wait_for_agent: seconds(self.wait),
+            rows: size.map(|size| size.rows),
+            cols: size.map(|size| size.cols),
+            user: self.user,
+            separate: true,
+        };
+        let status = exec_session::run(connection, &self.instance, &start, self.interactive);
+        match status.map_err(Failure::to(what))? {
             0 => Ok(()),
             status => Err(Failure::Answered(status)),
         }
@@ -73,7 +134,7 @@ impl Exec {
     fn send(&self, connection: &Connection) -> Result<ExecResult, Refusal> {
         let input = if self.input { Some(BASE64.encode(input()?)) } else { None };
         let env = (!self.env.is_empty()).then(|| self.env.iter().cloned().collect());
-        let timeout = Some(format_duration(self.timeout));
+        let timeout = Some(format_duration(self.time()));
         let request = Request { command: self.command.clone(), env, input, timeout };
         let path = format!("/instances/{}/exec", segment(&self.instance));
         connection.talk(async |client| patiently(&client, &path, &request, self.wait).await)
@@ -157,13 +218,6 @@ fn input() -> Result<Vec<u8>, Refusal> {
     Ok(bytes)
 }
 
-/// Parses a variable of an environment.
-fn variable(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    let pair = pair.ok_or("expected a name and a value, such as LANG=C")?;
-    Ok((pair.0.to_owned(), pair.1.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_variable_has_a_name() {
-        assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
-        assert!(variable("=1").is_err() && variable("A").is_err());
+        assert_eq!(values::variable("A=b=c"), Ok(("A".into(), "b=c".into())));
+        assert!(values::variable("=1").is_err() && values::variable("A").is_err());
     }
 }

@@ -3,14 +3,18 @@
 mod access;
 mod attach;
 mod console;
+mod container;
+mod copy;
 mod create;
 mod disks;
 mod exec;
+mod exec_session;
 mod life;
 mod networks;
 mod password;
 mod pause;
 mod plan;
+mod raw;
 mod seat;
 mod set;
 mod ssh;
@@ -33,6 +37,7 @@ use crate::{age, listing, output, values};
 
 use attach::{Attach, Detach};
 use console::Console;
+use copy::Copy;
 use create::Create;
 use exec::Exec;
 use password::SetPassword;
@@ -91,9 +96,9 @@ enum Command {
     Resume(Several),
     /// Change an instance: its machine while it is stopped, what starts it at any time
     Set(Box<Set>),
-    /// Give an instance a device, also while it runs; or a stopped one a volume, a CD-ROM or a block device
+    /// Give an instance a device, a disk or a network card, also while it runs
     Attach(Attach),
-    /// Take a device from an instance, also while it runs, and return it to the host; or a disk from a stopped one
+    /// Take a device, a disk or a network card from an instance, also while it runs
     Detach(Detach),
     /// Delete an instance, and return its devices to their previous drivers
     #[command(visible_alias = "delete")]
@@ -124,7 +129,9 @@ enum Command {
     View(View),
     /// Log in to the guest by SSH
     Ssh(Ssh),
-    /// Run a command in the guest, which must run qemu-guest-agent
+    /// Copy files into the guest of a container image, or out of it
+    Cp(Copy),
+    /// Run a command in the guest, by its agent
     Exec(Exec),
     /// Set the password of a user of the guest, which must run qemu-guest-agent
     SetPassword(SetPassword),
@@ -190,6 +197,7 @@ impl Instance {
             Command::Console(console) => console.run(&connection),
             Command::View(view) => view.run(&connection),
             Command::Ssh(ssh) => ssh.run(&connection),
+            Command::Cp(copy) => copy.run(&connection),
             Command::Exec(exec) => exec.run(&connection),
             Command::SetPassword(set) => set.run(&connection),
             Command::Wait { instance, state, timeout } => {
@@ -207,6 +215,15 @@ fn show_after(
 ) -> Done {
     let answer = connection.talk(async |client| waiting(&what, request(&client)).await);
     show(connection, &answer.map_err(Failure::to(what))?)
+}
+
+/// Whether commands and copies work in the guest of a container image.
+const fn agent(machine: &Machine) -> &'static str {
+    match machine.agent_ready {
+        Some(true) => "ready",
+        Some(false) => "does not answer",
+        None => "",
+    }
 }
 
 fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
@@ -384,6 +401,8 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("state", machine.state.clone()),
         ("problem", machine.state_error.clone().unwrap_or_default()),
         ("image", machine.image.clone()),
+        ("kernel", machine.kernel.clone().unwrap_or_default()),
+        ("agent", agent(machine).to_owned()),
         ("vcpus", cpus(machine)),
         ("memory", machine.size.clone()),
         ("hugepages", machine.hugepages.clone().unwrap_or_default()),
@@ -402,6 +421,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
     fields.push(("devices", first));
     fields.extend(more.into_iter().map(|device| ("", device)));
     fields.push(("opened by", opened_by(machine).to_owned()));
+    fields.push(("fabric set", machine.fabric_set.map(|set| set.to_string()).unwrap_or_default()));
     let disks = disks::lines(machine).into_iter().enumerate();
     fields.extend(disks.map(|(number, disk)| (if number == 0 { "disks" } else { "" }, disk)));
     fields.extend([

@@ -60,7 +60,7 @@ impl Networks {
 }
 
 /// Reads a network card: `bridge=br0,mac=52:54:00:12:34:56`.
-fn network(text: &str) -> Result<NetworkRequest, String> {
+pub fn network(text: &str) -> Result<NetworkRequest, String> {
     let mut words = text.split(',');
     let (mode, source) = match words.next().unwrap_or_default().split_once('=') {
         Some((mode @ ("bridge" | "macvtap"), source)) if !source.is_empty() => {

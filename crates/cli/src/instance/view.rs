@@ -236,6 +236,7 @@ async fn pass(
                         return Ok(String::new());
                     }
                 }
+                Message::Text(_) => {}
                 Message::Closed(reason) => return Ok(reason),
             },
         }

@@ -84,6 +84,7 @@ fn rich_detail(link: Link) -> Detail {
                 capability,
             })
             .to_vec(),
+        modes: model::GpuModes { ecc: Some(true), mig: Some(true), cc: Some(false) },
         ..Detail::default()
     }
 }

@@ -130,6 +130,10 @@ fn identity(sheet: &Sheet<'_>) -> Section {
         .maybe("subsystem", subsystem)
         .maybe("serial number", detail.and_then(|detail| detail.serial.clone()))
         .maybe("capabilities", capabilities.filter(|text| !text.is_empty()))
+        .maybe(
+            "modes",
+            detail.map(|detail| detail.modes.to_string()).filter(|text| !text.is_empty()),
+        )
         .maybe("VF of", function.physical_function.map(|physical| physical.to_string()))
         .maybe("console", function.boot_vga.then(|| "used by the firmware for its console".into()))
 }

@@ -70,7 +70,7 @@ pub fn wants(wanted: &[Wanted], scene: &Scene<'_>) -> Result<Vec<Want>, Vec<Refu
     let mut all = Vec::new();
     for one in wanted {
         match want(one, scene) {
-            Ok(kind) => all.push(Want { count: 1, kind }),
+            Ok(kind) => all.push(Want::one(kind)),
             Err(refusal) => refusals.push(refusal),
         }
     }

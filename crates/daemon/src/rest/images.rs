@@ -1,6 +1,6 @@
 //! `/images`: the disk images and kernels that machines boot.
 
-use api::{ErrorBody, Image, ImportImage, MakeImage, ResizeImage, schema};
+use api::{ErrorBody, Image, ImportImage, MakeImage, PrunedImages, ResizeImage, schema};
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
@@ -36,8 +36,15 @@ pub async fn delete(State(face): State<Face>, Key(name): Key) -> Result<StatusCo
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Remove the container images that no instance uses
+#[utoipa::path(delete, path = "/images", tag = "images",
+    responses((status = 200, body = PrunedImages), (status = "default", body = ErrorBody)))]
+pub async fn prune(State(face): State<Face>) -> Result<Json<PrunedImages>, Problem> {
+    face.ask(images::prune).await.map(Json)
+}
+
 /// Import an image: from files below the daemon's image directories (JSON), or uploaded (`multipart/form-data` with the
-/// text fields `name`, `format`, `cmdline` and the files `disk`, `kernel`, `initrd`)
+/// text fields `name`, `format`, `cmdline` and the files `disk`, `kernel`, `initrd`); without files, pull a container image
 #[utoipa::path(post, path = "/images", tag = "images",
     request_body(content((ImportImage = "application/json"), (schema::UploadImage = "multipart/form-data"))),
     responses((status = 202, body = Image), (status = "default", body = ErrorBody)))]
@@ -63,7 +70,7 @@ pub async fn import(
 
 /// Make an image: an empty one, a layer over another one, or a copy of another one in a format
 #[utoipa::path(post, path = "/images/{name}", tag = "images", request_body = MakeImage,
-    params(("name" = String, Path, description = "name of the new image; slashes may be encoded")),
+    params(("name" = schema::ImageName, Path, description = "name of the new image; slashes may be encoded")),
     responses((status = 202, body = Image), (status = "default", body = ErrorBody)))]
 pub async fn make(
     State(face): State<Face>,

@@ -1,19 +1,25 @@
 //! `/instances`: machines.
 
+use std::time::Duration;
+
 use api::{
     AttachDevice, CreateInstance, ErrorBody, Instance, InstanceOrPlan, InstanceStats,
-    StartInstance, UpdateInstance, Wish, schema,
+    NetworkRequest, StartInstance, UpdateInstance, Wish, schema,
 };
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use engine::Engine;
+use model::Code;
 use serde::Deserialize;
-use service::{hot_plug, instances, outline, stats, templates};
+use service::{hot_plug, images, instances, outline, stats, templates};
 
 use super::body::JsonBody;
 use super::query::{Key, Keys, Query};
 use super::{Face, Problem};
+
+/// The pause between two questions whether an image is pulled.
+const PULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The body of a call without options.
 #[derive(Default, Deserialize)]
@@ -47,8 +53,10 @@ pub async fn create(
         let planned = face.ask(move |engine| outline::plan(engine, wanted, &all)).await?;
         return Ok((StatusCode::OK, Json(InstanceOrPlan::Plan(planned))));
     }
-    let (wanted, unknown) = body.read_noting()?;
+    let (mut wanted, unknown) = body.read_noting()?;
     let all = body.read()?;
+    pull(&face, &wanted).await?;
+    wanted.pull = None;
     let create = move |engine: &Engine| {
         if once {
             return templates::create_once(engine, wanted, &all, &unknown);
@@ -58,6 +66,29 @@ pub async fn create(
     let (instance, is_new) = face.ask(create).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(InstanceOrPlan::Instance(Box::new(instance)))))
+}
+
+/// Pulls the image, if the request asks for it. If the client goes away, the pull goes on.
+async fn pull(face: &Face, wanted: &CreateInstance) -> Result<(), Problem> {
+    if wanted.pull.is_none() {
+        return Ok(());
+    }
+    let wanted = wanted.clone();
+    let mut pull = face.ask(move |engine| images::pull_before(engine, &wanted)).await?;
+    while let Some(awaited) = pull {
+        let asked = move |engine: &Engine| Ok((images::is_pulled(engine, &awaited)?, awaited));
+        let (is_done, still) = face.ask(asked).await?;
+        pull = (!is_done).then_some(still);
+        tokio::select! {
+            () = tokio::time::sleep(PULL_PAUSE) => {}
+            () = face.stopped() => return Err(Problem::new(
+                Code::DaemonUnreachable,
+                "the daemon is stopping; the pull is not complete",
+                "retry when it is running again",
+            )),
+        }
+    }
+    Ok(())
 }
 
 /// Show the request that makes an instance like this one
@@ -154,7 +185,7 @@ pub async fn attach(
 /// Give an instance the device of this name or address: at once if it runs, else at its next start
 #[utoipa::path(post, path = "/instances/{key}/devices/{device}", tag = "instances",
     params(("key" = String, Path, description = "id or name of the instance"),
-        ("device" = String, Path, description = "id or name of a registered device, or whatever a claim takes, such as an address")),
+        ("device" = schema::PlacedWantText, Path, description = "id or name of a registered device, or whatever a claim takes, such as an address")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
 pub async fn attach_named(
     State(face): State<Face>,
@@ -179,6 +210,34 @@ pub async fn detach(
 ) -> Result<Json<Instance>, Problem> {
     let timeout = query.get("timeout")?.map(model::parse_duration).transpose()?;
     face.ask(move |engine| hot_plug::detach(engine, &key, &device, timeout)).await.map(Json)
+}
+
+/// Give an instance a network card: at once if it runs, else at its next start
+#[utoipa::path(post, path = "/instances/{key}/networks", tag = "instances", request_body = api::NewCard,
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn attach_card(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    let wanted: NetworkRequest = body.read()?;
+    face.ask(move |engine| hot_plug::attach_card(engine, &key, wanted)).await.map(Json)
+}
+
+/// Take a network card from an instance; a running guest is asked to let go of it, if it got it while it ran
+#[utoipa::path(delete, path = "/instances/{key}/networks/{mac}", tag = "instances",
+    params(("key" = String, Path, description = "id or name of the instance"),
+        ("mac" = String, Path, description = "hardware address of the card"),
+        ("timeout" = Option<schema::GoDuration>, Query, description = "how long the guest may take, such as `30s`, the default, or `2m`; 10m at most")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn detach_card(
+    State(face): State<Face>,
+    Keys(key, mac): Keys,
+    query: Query,
+) -> Result<Json<Instance>, Problem> {
+    let timeout = query.get("timeout")?.map(model::parse_duration).transpose()?;
+    face.ask(move |engine| hot_plug::detach_card(engine, &key, &mac, timeout)).await.map(Json)
 }
 
 /// Pause the guest of an instance: its processors stop, and it keeps its memory and devices. Idempotent

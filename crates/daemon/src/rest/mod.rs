@@ -7,7 +7,9 @@ mod devices;
 mod displays;
 mod events;
 mod exec;
+mod exec_socket;
 pub mod guard;
+mod guest_files;
 mod host;
 mod images;
 mod instances;
@@ -120,7 +122,9 @@ fn instance() -> Router<Face> {
         .route("/pause", post(instances::pause))
         .route("/resume", post(instances::resume))
         .route("/stats", get(instances::usage))
-        .route("/exec", post(exec::run).fallback(not_offered::exec))
+        .route("/exec", post(exec::run).get(exec_socket::connect))
+        .route("/cp", get(guest_files::copy))
+        .route("/stat", get(guest_files::stat))
         .route("/password", post(exec::set_password))
         .route("/logs", get(logs::stream))
         .route("/console", get(consoles::connect))
@@ -128,6 +132,8 @@ fn instance() -> Router<Face> {
         .route("/display/access", get(displays::access))
         .route("/devices", post(instances::attach))
         .route("/devices/{device}", post(instances::attach_named).delete(instances::detach))
+        .route("/networks", post(instances::attach_card))
+        .route("/networks/{mac}", delete(instances::detach_card))
         .route("/volumes/{volume}", post(volumes::attach).delete(volumes::detach))
         .route("/blocks", post(volumes::attach_block))
         .route("/blocks/{block}", delete(volumes::detach_block))
@@ -166,7 +172,7 @@ pub fn router(face: Face) -> Router {
         .route("/devices/{key}/bind", post(devices::bind))
         .route("/devices/{key}/unbind", post(devices::unbind))
         .route("/devices/{key}/reset", post(devices::reset))
-        .route("/images", get(images::list).post(images::import))
+        .route("/images", get(images::list).post(images::import).delete(images::prune))
         .route(
             "/images/{*name}",
             get(images::show).delete(images::delete).post(images::make).patch(images::resize),

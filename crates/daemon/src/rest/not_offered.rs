@@ -2,20 +2,15 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, Uri, header};
-use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
-use super::problem::no_such_method;
 use super::{Face, Problem};
 
 /// Paths, and what they would do.
-const NOT_OFFERED: [(&str, &str); 20] = [
+const NOT_OFFERED: [(&str, &str); 18] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
     ("/instances/{key}/fork", "fork"),
-    ("/instances/{key}/cp", "cp"),
-    ("/instances/{key}/stat", "stat of files in a guest"),
     ("/instances/{key}/auto-standby/{*rest}", "standby"),
     ("/instances/{key}/snapshots", "snapshots"),
     ("/instances/{key}/snapshots/{*rest}", "snapshots"),
@@ -42,14 +37,6 @@ pub fn routes() -> Router<Face> {
 
 fn not_offered(what: &str) -> Problem {
     Problem::not_implemented(what, "GET /openapi.json lists the supported calls")
-}
-
-/// Other methods of a call that is ours: hypeman has a WebSocket there, for commands in containers.
-pub async fn exec(method: Method, headers: HeaderMap, uri: Uri) -> Response {
-    if method == Method::GET && headers.contains_key(header::UPGRADE) {
-        return not_offered("commands in containers, by a WebSocket, yet").into_response();
-    }
-    no_such_method(method, uri).await.into_response()
 }
 
 /// `POST /images/{name}/tag`, which exists in hypeman's API: names of images have slashes, so it has no route of its own.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    claims, consoles, devices, displays, events, exec, host, images, instances, logs, pods,
-    reconcile, scans, sriov, volumes, wait,
+    claims, consoles, devices, displays, events, exec, exec_socket, guest_files, host, images,
+    instances, logs, pods, reconcile, scans, sriov, volumes, wait,
 };
 
 #[derive(OpenApi)]
@@ -27,17 +27,17 @@ use super::{
         pods::create, sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::return_devices,
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
         devices::bind, devices::unbind, devices::reset,
-        images::list, images::import, images::show, images::delete, images::make, images::resize,
+        images::list, images::import, images::prune, images::show, images::delete, images::make, images::resize,
         volumes::list, volumes::create, volumes::create_from_archive, volumes::resize, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
         volumes::eject, volumes::attach_block, volumes::detach_block,
         instances::list, instances::create, instances::show, instances::template, instances::delete, instances::update, instances::stop, instances::start,
-        instances::attach, instances::attach_named, instances::detach, instances::pause, instances::resume, instances::usage, exec::run, exec::set_password,
+        instances::attach, instances::attach_named, instances::detach, instances::attach_card, instances::detach_card, instances::pause, instances::resume, instances::usage, exec::run, exec_socket::connect, guest_files::copy, guest_files::stat, exec::set_password,
         logs::stream, consoles::connect, displays::connect, displays::access, wait::wait
     ),
     // Those of parameters: the macros collect only those of bodies.
     components(schemas(
         schema::KindOrAll, schema::QueryTags, schema::GoDuration, schema::LogSource, schema::LogFormat, schema::TreeFormat, schema::InstanceState,
-        schema::PciAddress, schema::AnyOwner
+        schema::PciAddress, schema::AnyOwner, schema::GuestPath
     )),
     security(("token" = [])),
     tags((name = "host"), (name = "claims"), (name = "devices"), (name = "images"), (name = "volumes"), (name = "instances"))

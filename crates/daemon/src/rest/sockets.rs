@@ -6,6 +6,10 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
+use model::Refusal;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use service::refusals;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,10 +25,13 @@ const CHUNK: usize = 16 << 10;
 pub const MOST_INPUT: usize = 1 << 20;
 
 /// How long a client may take to answer that its connection is closed.
-const GOODBYE: Duration = Duration::from_secs(2);
+pub const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How long a client of a session with a guest may read nothing, or say nothing: it may wait for a person.
+pub const SLOW: Duration = Duration::from_secs(300);
 
 /// How often a client is asked whether it is there.
-const ASK: Duration = Duration::from_secs(30);
+pub const ASK: Duration = Duration::from_secs(30);
 
 /// The problem with a request that asks for no WebSocket; `instead` is the command to use.
 pub fn needed(rejection: &WebSocketUpgradeRejection, instead: &str) -> Problem {
@@ -57,13 +64,49 @@ pub async fn serve(
         () = face.stopped() => End::Stopping,
     };
     debug!(?end, "a client was disconnected from a machine");
-    let frame = CloseFrame { code: close_code::NORMAL, reason: end.reason(slow).into() };
+    goodbye(to_client, from_client, &end.reason(slow)).await;
+}
+
+/// Closes a connection with a reason, which is empty where the client needs none.
+pub async fn goodbye(
+    mut to_client: SplitSink<WebSocket, Message>,
+    mut from_client: SplitStream<WebSocket>,
+    reason: &str,
+) {
+    let frame = CloseFrame { code: close_code::NORMAL, reason: reason.into() };
     // A client that closed gets the answer to that, one that is there answers, and one that is gone fails.
     let closed = async {
         let _ = to_client.send(Message::Close(Some(frame))).await;
         while let Some(Ok(_)) = from_client.next().await {}
     };
     let _ = timeout(GOODBYE, closed).await;
+}
+
+/// The first message of a client, which is its request.
+pub async fn first<T: DeserializeOwned>(client: &mut SplitStream<WebSocket>) -> Result<T, Refusal> {
+    let invalid = |why: String| {
+        refusals::invalid(why, "send the request as JSON, as a text, within 30 s of the connection")
+    };
+    let read = async {
+        loop {
+            match client.next().await {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => return other,
+            }
+        }
+    };
+    match timeout(ASK, read).await {
+        Ok(Some(Ok(Message::Text(text)))) => serde_json::from_str(&text)
+            .map_err(|error| invalid(format!("the request is not understood: {error}"))),
+        Ok(_) => Err(invalid("the first message is no text".into())),
+        Err(_) => Err(invalid("the first message did not come".into())),
+    }
+}
+
+/// A value as a text of JSON.
+pub fn text(value: &impl Serialize) -> Message {
+    // The types of the API have no map with other keys than strings.
+    Message::Text(serde_json::to_string(value).unwrap_or_default().into())
 }
 
 /// Why a client is disconnected.

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use engine::Cancel;
-use service::{instances, volumes};
+use service::{hot_plug, instances, volumes};
 
 use super::body::JsonBody;
 use super::query::{Key, Keys, Query};
@@ -116,7 +116,7 @@ pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCod
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Attach a volume to a stopped instance
+/// Attach a volume to an instance: at once if it runs, else at its next start
 #[utoipa::path(post, path = "/instances/{key}/volumes/{volume}", tag = "volumes", request_body = Option<AttachVolume>,
     params(("key" = String, Path, description = "id or name of the instance"),
         ("volume" = String, Path, description = "id or name of the volume")),
@@ -132,16 +132,19 @@ pub async fn attach(
     face.ask(attach).await.map(Json)
 }
 
-/// Detach a volume from a stopped instance; it keeps its data
+/// Detach a volume from an instance; it keeps its data. A running guest is asked to let go of it, if it got it while it ran
 #[utoipa::path(delete, path = "/instances/{key}/volumes/{volume}", tag = "volumes",
     params(("key" = String, Path, description = "id or name of the instance"),
-        ("volume" = String, Path, description = "id or name of the volume, or the serial number of a disk")),
+        ("volume" = String, Path, description = "id or name of the volume, or the serial number of a disk"),
+        ("timeout" = Option<schema::GoDuration>, Query, description = "how long a running guest may take, such as `30s`, the default, or `2m`; 10m at most")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
 pub async fn detach(
     State(face): State<Face>,
     Keys(key, volume): Keys,
+    query: Query,
 ) -> Result<Json<Instance>, Problem> {
-    face.ask(move |engine| instances::detach(engine, &key, &volume)).await.map(Json)
+    let timeout = query.get("timeout")?.map(model::parse_duration).transpose()?;
+    face.ask(move |engine| hot_plug::detach_disk(engine, &key, &volume, timeout)).await.map(Json)
 }
 
 /// Give a stopped instance a CD-ROM
@@ -169,7 +172,7 @@ pub async fn eject(
     face.ask(move |engine| instances::eject(engine, &key, &cdrom)).await.map(Json)
 }
 
-/// Give a stopped instance a block device of the host
+/// Give an instance a block device of the host: at once if it runs, else at its next start
 #[utoipa::path(post, path = "/instances/{key}/blocks", tag = "volumes", request_body = BlockDisk,
     params(("key" = String, Path, description = "id or name of the instance")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
@@ -184,14 +187,17 @@ pub async fn attach_block(
     face.ask(attach).await.map(Json)
 }
 
-/// Take a block device from a stopped instance; its data stays
+/// Take a block device from an instance; its data stays. A running guest is asked to let go of it, if it got it while it ran
 #[utoipa::path(delete, path = "/instances/{key}/blocks/{block}", tag = "volumes",
     params(("key" = String, Path, description = "id or name of the instance"),
-        ("block" = String, Path, description = "serial number, name or path of the block device")),
+        ("block" = String, Path, description = "serial number, name or path of the block device"),
+        ("timeout" = Option<schema::GoDuration>, Query, description = "how long a running guest may take, such as `30s`, the default, or `2m`; 10m at most")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
 pub async fn detach_block(
     State(face): State<Face>,
     Keys(key, block): Keys,
+    query: Query,
 ) -> Result<Json<Instance>, Problem> {
-    face.ask(move |engine| instances::detach_block(engine, &key, &block)).await.map(Json)
+    let timeout = query.get("timeout")?.map(model::parse_duration).transpose()?;
+    face.ask(move |engine| hot_plug::detach_block(engine, &key, &block, timeout)).await.map(Json)
 }

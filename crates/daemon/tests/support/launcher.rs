@@ -99,6 +99,18 @@ impl Launcher for Recorded {
         self.inner.open_agent(id)
     }
 
+    fn has_vsock(&self) -> bool {
+        self.inner.has_vsock()
+    }
+
+    fn open_vsock(&self, cid: u32, port: u32, within: Duration) -> Result<UnixStream, LaunchError> {
+        self.inner.open_vsock(cid, port, within)
+    }
+
+    fn guest_result(&self, id: Uuid) -> Result<Option<Vec<u8>>, LaunchError> {
+        self.inner.guest_result(id)
+    }
+
     fn machines(&self) -> Vec<KnownMachine> {
         self.inner.machines()
     }

@@ -1,6 +1,7 @@
 //! A daemon on a simulated host, over a real unix socket and TCP.
 #![allow(dead_code)]
 
+mod container;
 mod launcher;
 mod scan;
 
@@ -161,6 +162,7 @@ impl Daemon {
             shutdown_grace: Duration::from_secs(1),
             journal_timeout: engine::JOURNAL_TIMEOUT,
             journal_kept: engine::JournalKept::default(),
+            guest_init: Some(self.guest_init()),
         }
     }
 
@@ -171,6 +173,11 @@ impl Daemon {
     /// The directory of CDI specs.
     pub fn cdi(&self) -> PathBuf {
         self.dir.path().join("cdi")
+    }
+
+    /// The init of container images, which need not be there.
+    pub fn guest_init(&self) -> PathBuf {
+        self.dir.path().join("handover-guest")
     }
 
     pub fn snapshot(&self) -> Snapshot {

@@ -36,6 +36,15 @@ impl Claims {
         expect_room(inventory, others, parts.filter_map(|part| part.partition.as_ref()))
     }
 
+    /// The same by the hardware as it is now, which is read only if a claim has a partition.
+    pub(crate) fn expect_room_now(&self, new: &[&Claim]) -> Result<(), Refusal> {
+        let mut parts = new.iter().flat_map(|claim| &claim.parts);
+        if parts.all(|part| part.partition.is_none()) {
+            return Ok(());
+        }
+        self.expect_room(&self.hardware.inventory()?, new.iter().copied())
+    }
+
     /// Refuses a reserved claim of a new mediated device whose type its parent no longer offers: the vendor's driver, or
     /// another tool, can change that.
     pub(crate) fn expect_types_offered(

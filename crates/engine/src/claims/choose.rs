@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::Claims;
+use super::fabric::{self, Fabric};
 use super::unknown::expect_known;
 use crate::consent::{Consent, Named};
 use crate::hardware::users;
@@ -45,6 +46,13 @@ pub struct Own<'a> {
 }
 
 impl Own<'_> {
+    /// The whole devices that the instance has and keeps; `claims` are those that stay.
+    fn kept(&self, claims: &[ExistingClaim]) -> BTreeSet<Address> {
+        let Some(owner) = self.instance.map(Owner::instance) else { return BTreeSet::new() };
+        let own = claims.iter().map(|claim| &claim.claim).filter(|claim| claim.owner == owner);
+        fabric::heads(own).collect()
+    }
+
     /// Takes those that are leaving from all claims; those that stay are said to be its own.
     fn leave(&self, claims: &mut Vec<ExistingClaim>) {
         claims.retain(|claim| !self.leaving.contains(&claim.claim.id));
@@ -94,7 +102,7 @@ impl Claims {
                 owner: Owner::instance(instance),
                 reason: None,
                 expires: None,
-                wants: vec![Want { count: 1, kind: want.kind.clone() }],
+                wants: vec![Want { count: 1, ..want.clone() }],
                 alone: false,
             };
             let mut claim = self.claim_of(Uuid::new_v4(), terms, vec![chosen], &inventory)?;
@@ -130,6 +138,8 @@ impl Claims {
         own.leave(&mut claims);
         let mut barred = self.under_blocks()?;
         barred.extend(self.unhealthy()?);
+        barred.extend(self.in_other_modes(wants, &mut inventory)?);
+        let mut fabric = Fabric::new(self, own.kept(&claims));
         let mut examined = BTreeSet::new();
         // Marks and users are read only for the functions that would be taken: finding users scans all processes.
         loop {
@@ -142,7 +152,7 @@ impl Claims {
                 id,
                 options,
             };
-            let chosen = choose(&scene, wants)?;
+            let chosen = fabric.fit(&scene, wants, choose(&scene, wants)?)?;
             if named {
                 self.expect_mdevs_unused(&chosen)?;
             }
@@ -323,5 +333,5 @@ pub fn expect_few(wants: &[Want]) -> Result<(), Refusal> {
 /// The want for a vGPU of this profile.
 pub fn profile(name: &str) -> Want {
     let kind = WantKind::Profile { profile: name.into(), of: None, attributes: Vec::new() };
-    Want { count: 1, kind }
+    Want::one(kind)
 }

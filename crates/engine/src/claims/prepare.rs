@@ -168,6 +168,9 @@ impl Claims {
         }
         let (plan, found) = self.plan(&inventory, &claim.claim, access)?;
         self.perform_plan(operation, claim, &plan)?;
+        if claim.claim.owner.kind != model::Owner::INSTANCE {
+            self.activate_set(operation, [&claim.claim])?;
+        }
         if claim.claim.state == ClaimState::Reserved {
             for member in claim.claim.parts.iter_mut().flat_map(|part| &mut part.members) {
                 member.as_found =

@@ -120,6 +120,7 @@ impl Claims {
             let cards = display::cards(&inventory, &claim.claim);
             plan.first.splice(0..0, self.display_steps(&cards)?);
         }
+        plan.last.extend(self.set_step([&claim.claim])?);
         // A loaded module stays as it is; what cannot be observed is listed.
         plan.first.retain(|step| self.hardware.host.observe(step) != Ok(Observed::After));
         Ok((claim.claim, plan))

@@ -361,11 +361,19 @@ impl Restoring<'_> {
         }
     }
 
+    /// Whether a step on a function that is left out is done nevertheless: it comes after all functions; or the GPU is unhealthy, and
+    /// its set is Fabric Manager's, which needs no answer of it, while other GPUs of the set go back to the host.
+    fn is_done_without(&self, address: Address, step: &Step) -> bool {
+        let is_set = step.facts().undo_order == Some(UndoOrder::Fabric);
+        let is_unhealthy = self.is_unhealthy(address);
+        if is_set { is_unhealthy } else { is_after_all(step) && !is_unhealthy }
+    }
+
     /// Performs one restoring step, if needed; `rest` are the steps after it.
     fn step(&mut self, step: &Step, rest: &[Step]) -> Result<(), Refusal> {
         let Some(address) = step.address() else { return Ok(()) };
         let left_out = self.skipped.contains(&address) && !self.only_mark_left(address, step);
-        if left_out && (!is_after_all(step) || self.is_unhealthy(address)) {
+        if left_out && !self.is_done_without(address, step) {
             return Ok(());
         }
         let facts = step.facts();

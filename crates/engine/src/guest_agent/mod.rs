@@ -5,10 +5,16 @@
 
 mod channel;
 mod commands;
+mod own;
 mod sessions;
 
 pub use channel::{AgentError, Channel};
 pub use commands::{
     GuestCommand, GuestExit, GuestInterface, exited, interfaces, run, set_password,
 };
+pub use guest_protocol::message::{
+    CopyOut, Entry, EntryKind, ExecRequest, FileInfo, StatRequest, WindowSize,
+};
+pub use guest_protocol::{CommandResult, ExecEvent, is_absolute_path, is_inner_path};
+pub(crate) use own::{OwnClient, OwnProcess, begin, within};
 pub(crate) use sessions::{Place, Session, Sessions};

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::channel::{AgentError, Channel};
 
-/// The most programs that run at a time in one guest, and in all guests.
-const MOST_IN_ONE: usize = 8;
-const MOST: usize = 32;
+/// The most programs and copies at a time in one guest, and in all guests. Each takes two threads at most.
+const MOST_IN_ONE: usize = 32;
+const MOST: usize = 128;
 
 /// The agents that are being talked to, and the programs that are waited for.
 #[derive(Debug, Default)]
@@ -46,10 +46,10 @@ impl Sessions {
             Err(Refusal::new(Code::TooManyRequests, message, "retry when one of them has ended"))
         };
         if own >= MOST_IN_ONE {
-            return too_many(format!("{own} commands are being waited for in {name:?}"));
+            return too_many(format!("{own} commands and copies run in the guest of {name:?}"));
         }
         if taken >= MOST {
-            return too_many(format!("{taken} commands in guests are being waited for"));
+            return too_many(format!("{taken} commands and copies run in guests"));
         }
         places.insert(id, own + 1);
         drop(places);

@@ -57,6 +57,7 @@ impl Images {
                 disk_format: Some(recipe.format()),
                 has_kernel: false,
                 cmdline: None,
+                container: None,
                 error: None,
                 error_code: None,
                 created_at: Timestamp::now(),

@@ -1,6 +1,9 @@
 //! Images: recorded at once, imported in a background thread.
 
+pub mod kernels;
 mod make;
+mod pull;
+mod pull_again;
 mod running;
 
 use std::collections::BTreeMap;
@@ -10,7 +13,7 @@ use std::time::Duration;
 
 use image::{Admission, Budget, Cancel, ImageError, Imported, Parts, Source, Tool};
 use jiff::Timestamp;
-use model::{Code, Disk, Refusal, check_image_name};
+use model::{Code, Disk, Host, Refusal, check_image_name};
 use uuid::Uuid;
 
 use crate::journal::Journal;
@@ -19,6 +22,10 @@ use crate::refusals;
 use crate::store::{Durability, Store, StoredImage, StoredInstance};
 use crate::tags::has_tags;
 use crate::{Config, Image, ImageSource, ImageStatus, ImportImage};
+use kernels::Unused;
+
+pub use kernels::BootKernel;
+pub use pull::Pruned;
 use running::{Import, Running, What};
 
 /// How long removing an image waits for its import to end: the kernel may still be writing the import's data.
@@ -36,6 +43,7 @@ pub struct Images {
     store: Arc<Store>,
     journal: Arc<Journal>,
     config: Arc<Config>,
+    host: Arc<dyn Host>,
     /// The image files.
     files: image::Store,
     /// What uploads and imports may take of the disk.
@@ -47,9 +55,10 @@ impl Images {
     pub(crate) fn new(
         store: Arc<Store>,
         journal: Arc<Journal>,
-        disk: Arc<dyn Disk>,
+        host: Arc<dyn Host>,
         config: Arc<Config>,
     ) -> Arc<Self> {
+        let disk: Arc<dyn Disk> = host.clone();
         let budget = Budget::new(disk, config.image_limits);
         let dir = config.state_dir.join("images");
         let files =
@@ -60,6 +69,7 @@ impl Images {
             store,
             journal,
             config,
+            host,
             files,
             budget,
             running,
@@ -80,7 +90,9 @@ impl Images {
         // One that was complete just before the crash, and is not recorded as such, has failed: its files go.
         let ready = known.iter().filter(|stored| stored.image.status == ImageStatus::Ready);
         let known = ready.map(|stored| stored.id).collect();
-        Ok(self.files.sweep(&known).err().map(|error| error.to_string()))
+        let swept = self.files.sweep(&known).and_then(|()| self.sweep_containers());
+        let swept = swept.and_then(|_| self.sweep_kernels(Unused::Replaced));
+        Ok(swept.err().map(|error| error.to_string()))
     }
 
     /// Paths of an image's files.
@@ -138,6 +150,7 @@ impl Images {
                 disk_format: request.disk.as_ref().map(|(_, format)| *format),
                 has_kernel: request.kernel.is_some(),
                 cmdline: request.cmdline,
+                container: None,
                 error: None,
                 error_code: None,
                 created_at: Timestamp::now(),
@@ -272,10 +285,10 @@ impl Images {
         self.stored(name).map(|stored| stored.image)
     }
 
-    fn stored(&self, name: &str) -> Result<StoredImage, Refusal> {
-        self.store
-            .read(|from| StoredImage::by_name(from, name))?
-            .ok_or_else(|| refusals::no_such("image", name, "handover image list"))
+    pub(crate) fn stored(&self, name: &str) -> Result<StoredImage, Refusal> {
+        let found = self.store.read(|from| StoredImage::by_name(from, name))?;
+        let found = found.map_or_else(|| self.by_reference(name), |found| Ok(Some(found)))?;
+        found.ok_or_else(|| refusals::no_such("image", name, "handover image list"))
     }
 
     /// Deletes an image. If it is being imported, the import ends, and its files are removed.
@@ -286,7 +299,8 @@ impl Images {
         let id = self.forget(name)?;
         if self.running.wait(id, ENDING) {
             // Files left by a crash in between are removed at the next start.
-            return Ok(self.files.remove(id)?);
+            self.files.remove(id)?;
+            return Ok(self.sweep_containers().map(drop)?);
         }
         tracing::warn!(image = name, "the disk is slow: the import's files are removed later");
         Ok(())
@@ -317,6 +331,20 @@ impl Images {
         self.running.cancel(stored.id);
         Ok(stored.id)
     }
+}
+
+/// Refuses an image that is not ready.
+pub fn expect_ready(stored: &StoredImage) -> Result<(), Refusal> {
+    let Image { name, status, error, .. } = &stored.image;
+    if *status == ImageStatus::Ready {
+        return Ok(());
+    }
+    let why = error.as_deref().unwrap_or("it is still being imported");
+    Err(Refusal::new(
+        Code::ImageNotReady,
+        format!("the image {name:?} cannot be used: {why}"),
+        format!("`handover image show {name}` shows its status"),
+    ))
 }
 
 fn source(source: ImageSource) -> Source {

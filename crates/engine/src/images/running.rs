@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use image::Cancel;
+use image::oci::Progress;
 use uuid::Uuid;
 
 use crate::lock::lock;
@@ -23,6 +24,8 @@ struct Begun {
     reads: Option<Uuid>,
     /// What is made.
     what: What,
+    /// How far it is.
+    progress: Arc<Progress>,
 }
 
 /// What is made from an image.
@@ -38,6 +41,7 @@ pub enum What {
 pub struct Import {
     id: Uuid,
     cancel: Cancel,
+    progress: Arc<Progress>,
     running: Arc<Running>,
 }
 
@@ -45,8 +49,10 @@ impl Running {
     /// Begins to make what has this id, which may read an image.
     pub fn begin(self: &Arc<Self>, id: Uuid, what: What, reads: Option<Uuid>) -> Import {
         let cancel = Cancel::default();
-        lock(&self.imports).insert(id, Begun { cancel: cancel.clone(), reads, what });
-        Import { id, cancel, running: self.clone() }
+        let progress = Arc::<Progress>::default();
+        let begun = Begun { cancel: cancel.clone(), reads, what, progress: progress.clone() };
+        lock(&self.imports).insert(id, begun);
+        Import { id, cancel, progress, running: self.clone() }
     }
 
     /// Asks the import of an image to end, if it is running.
@@ -54,6 +60,11 @@ impl Running {
         if let Some(begun) = lock(&self.imports).get(&id) {
             begun.cancel.set();
         }
+    }
+
+    /// How far an import is.
+    pub fn progress(&self, id: Uuid) -> Option<Arc<Progress>> {
+        lock(&self.imports).get(&id).map(|begun| begun.progress.clone())
     }
 
     /// What is made from this image.
@@ -72,6 +83,11 @@ impl Running {
 }
 
 impl Import {
+    /// How far it is.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
     pub const fn cancel(&self) -> &Cancel {
         &self.cancel
     }

@@ -1,40 +1,55 @@
 //! What instances do through the agents in their guests.
 
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Code, Launcher, Refusal};
+use guest_protocol::ProtocolError;
+use model::{Code, Launcher, Refusal, Secret};
 use uuid::Uuid;
 
+use super::container::AGENT_PORT;
 use super::pause::runs;
 use super::{Instances, wrong_state};
 use crate::guest_agent::{
-    AgentError, Channel, GuestCommand, GuestExit, GuestInterface, Place, Session, exited,
-    interfaces, run, set_password,
+    AgentError, Channel, GuestCommand, GuestExit, GuestInterface, OwnProcess, Place, Session,
+    exited, interfaces, run, set_password,
 };
 use crate::{Instance, InstanceState};
 
 /// How long an agent may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// The same for an answer that may be long: the output of a program. An emulated guest is slow.
 const OUTPUT: Duration = Duration::from_secs(20);
 /// The same if the answer only completes what is shown.
-const ASIDE: Duration = Duration::from_secs(1);
+pub(super) const ASIDE: Duration = Duration::from_secs(1);
 
 /// A program that runs in the guest of an instance. While it exists, the connection to the agent is kept open.
 #[derive(Debug)]
 pub struct GuestProcess {
     instance: Instance,
-    pid: i64,
-    session: Arc<Session>,
+    kind: Kind,
     _place: Place,
 }
 
+/// By which agent a program runs.
+#[derive(Debug)]
+enum Kind {
+    /// qemu-guest-agent.
+    Qemu { pid: i64, session: Arc<Session> },
+    /// Handover's own, in the guest of a container image.
+    Own(OwnProcess),
+}
+
 impl GuestProcess {
-    /// Its number in the guest.
+    /// Its number in the guest, if the agent tells it.
     #[must_use]
-    pub const fn pid(&self) -> i64 {
-        self.pid
+    pub const fn pid(&self) -> Option<i64> {
+        match self.kind {
+            Kind::Qemu { pid, .. } => Some(pid),
+            Kind::Own(_) => None,
+        }
     }
 
     /// The instance.
@@ -53,6 +68,11 @@ impl Instances {
     pub fn run_in_guest(&self, key: &str, command: &GuestCommand) -> Result<GuestProcess, Refusal> {
         let instance = self.with_agent(key)?;
         let place = self.agents.place(instance.id, &instance.name)?;
+        if instance.options.container.is_some() {
+            let process = self.run_in_container(&instance, command)?;
+            tracing::info!(instance = %instance.name, "a program was started in the guest");
+            return Ok(GuestProcess { instance, kind: Kind::Own(process), _place: place });
+        }
         let session = self.agents.of(instance.id);
         let mut is_asked = false;
         let started = self.ask_agent(&instance, &session, ANSWER, |channel, until| {
@@ -64,7 +84,7 @@ impl Instances {
             if is_asked { lost(refusal, "the command may have started") } else { refusal }
         })?;
         tracing::info!(instance = %instance.name, pid, "a program was started in the guest");
-        Ok(GuestProcess { instance, pid, session, _place: place })
+        Ok(GuestProcess { instance, kind: Kind::Qemu { pid, session }, _place: place })
     }
 
     /// How a program in a guest has ended; `None` while it runs. It is told once.
@@ -72,7 +92,16 @@ impl Instances {
     /// # Errors
     /// `agent_silent`, `agent_refused`.
     pub fn guest_exit(&self, process: &GuestProcess) -> Result<Option<GuestExit>, Refusal> {
-        let GuestProcess { instance, pid, session, .. } = process;
+        let instance = &process.instance;
+        let (pid, session) = match &process.kind {
+            Kind::Qemu { pid, session } => (pid, session),
+            Kind::Own(own) => {
+                let told = own.exited();
+                return told.map_err(|error| {
+                    lost(own_refusal(&instance.name, &error), "the command had started")
+                });
+            }
+        };
         let told = self
             .ask_agent(instance, session, OUTPUT, |channel, until| exited(channel, *pid, until));
         told.map_err(|error| {
@@ -87,6 +116,13 @@ impl Instances {
     /// As [`run_in_guest`](Self::run_in_guest).
     pub fn set_guest_password(&self, key: &str, user: &str, hash: &str) -> Result<(), Refusal> {
         let instance = self.with_agent(key)?;
+        if instance.options.container.is_some() {
+            return Err(Refusal::new(
+                Code::AgentRefused,
+                format!("the root of {key:?} is a container image, whose agent sets no passwords"),
+                format!("run the image's own tool: `handover instance exec {key} -- passwd`"),
+            ));
+        }
         let session = self.agents.of(instance.id);
         let set = self.ask_agent(&instance, &session, OUTPUT, |channel, until| {
             set_password(channel, user, hash, until)
@@ -112,7 +148,7 @@ impl Instances {
     }
 
     /// An instance that runs, with a port for an agent.
-    fn with_agent(&self, key: &str) -> Result<Instance, Refusal> {
+    pub(super) fn with_agent(&self, key: &str) -> Result<Instance, Refusal> {
         let row = self.stored_instance(key)?;
         let name = &row.instance.name;
         let invalid = |message: String, remedy: String| {
@@ -128,7 +164,7 @@ impl Instances {
                 format!("`handover instance resume {name}` lets it continue"),
             );
         }
-        if !row.instance.options.agent {
+        if !row.instance.options.agent && row.instance.options.container.is_none() {
             return invalid(
                 format!(
                     "the machine of {name:?} has no port for an agent: an earlier version created it"
@@ -139,6 +175,39 @@ impl Instances {
             );
         }
         Ok(row.instance)
+    }
+
+    /// Starts a program by Handover's own agent.
+    fn run_in_container(
+        &self,
+        instance: &Instance,
+        command: &GuestCommand,
+    ) -> Result<OwnProcess, Refusal> {
+        let (stream, token) = self.own_stream(instance, ANSWER)?;
+        OwnProcess::start(stream, token.reveal(), command, ANSWER)
+            .map_err(|error| own_refusal(&instance.name, &error))
+    }
+
+    /// A connection to Handover's own agent, and the token that it knows.
+    pub(super) fn own_stream<'a>(
+        &self,
+        instance: &'a Instance,
+        within: Duration,
+    ) -> Result<(UnixStream, &'a Secret), Refusal> {
+        let name = &instance.name;
+        let Some(token) = &instance.options.agent_token else {
+            return Err(Refusal::new(
+                Code::AgentSilent,
+                format!(
+                    "the agent in the guest of {name:?} cannot be reached: this host had no vsock when it started"
+                ),
+                "`modprobe vhost_vsock`, then stop and start the instance",
+            ));
+        };
+        let launcher = self.launcher(&instance.hypervisor)?;
+        let stream = launcher.open_vsock(instance.uid, AGENT_PORT, within);
+        let stream = stream.map_err(|error| own_silent(name, &error.to_string()))?;
+        Ok((stream, token))
     }
 
     fn ask_agent<T>(
@@ -191,8 +260,41 @@ impl Instances {
     }
 }
 
+/// The refusal for Handover's own agent that did not do what it was asked.
+pub(super) fn own_refusal(name: &str, error: &ProtocolError) -> Refusal {
+    let shown = model::shown::escaped(&error.to_string()).to_string();
+    match error {
+        ProtocolError::Refused { .. } => Refusal::new(
+            Code::AgentRefused,
+            format!("the agent in the guest of {name:?}: {shown}"),
+            "check the name of the command or file, and that the image has it",
+        ),
+        ProtocolError::Stream(error) if is_late(error) => own_silent(name, "it took too long"),
+        ProtocolError::Stream(error) => own_silent(name, &error.to_string()),
+        _ => Refusal::new(
+            Code::AgentSilent,
+            format!("the agent in the guest of {name:?} does not answer: {shown}"),
+            format!("`handover instance logs {name}` shows what the guest writes"),
+        ),
+    }
+}
+
+/// Whether a read or write took longer than its timeout (socket(7), `SO_RCVTIMEO`).
+fn is_late(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// The refusal for Handover's own agent that cannot be reached.
+fn own_silent(name: &str, why: &str) -> Refusal {
+    Refusal::new(
+        Code::AgentSilent,
+        format!("the agent in the guest of {name:?} does not answer: {why}"),
+        format!("a guest that still boots answers later: `handover instance logs {name}`"),
+    )
+}
+
 /// The refusal after a command was asked for: repeating the request could run it twice.
-fn lost(refusal: Refusal, what: &str) -> Refusal {
+pub(super) fn lost(refusal: Refusal, what: &str) -> Refusal {
     if refusal.code != Code::AgentSilent {
         return refusal;
     }
@@ -204,7 +306,7 @@ fn lost(refusal: Refusal, what: &str) -> Refusal {
 }
 
 /// Connects to the port of a machine.
-fn port(launcher: &dyn Launcher, id: Uuid) -> Result<std::os::unix::net::UnixStream, AgentError> {
+fn port(launcher: &dyn Launcher, id: Uuid) -> Result<UnixStream, AgentError> {
     let opened =
         launcher.open_agent(id).map_err(|error| std::io::Error::other(error.to_string()))?;
     let missing = || std::io::Error::other("the machine was started without a port for an agent");

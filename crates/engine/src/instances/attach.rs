@@ -6,8 +6,10 @@ use std::time::Duration;
 use model::choose::{Want, WantKind};
 use model::{Address, Code, DeviceAccess, GuestSlot, LaunchError, Plug, Presence, Refusal};
 
-use super::moving::{Whereabouts, name_of, set_devices, slot_of};
+use super::guest_buses::expect_own_buses;
+use super::moving::{name_of, set_devices, slot_of};
 use super::read::wish_of;
+use super::whereabouts::Whereabouts;
 use super::{Instances, unknown, wrong_state};
 use crate::lock::lock;
 use crate::refusals::{self, interrupted, with_failed_undo};
@@ -51,10 +53,12 @@ impl Instances {
             return Err(already_there(&row, &own));
         }
         let mut new = self.choose_one(&row, wish)?;
+        expect_own_buses(claims.iter().chain([&new]))?;
         if runs {
             return self.plug_in(row, new, &claims, true);
         }
-        let taken: Vec<u32> = claims.iter().map(|claim| claim.position).collect();
+        let positions = claims.iter().map(|claim| claim.position);
+        let taken: Vec<u32> = positions.chain(row.instance.options.part_ports()).collect();
         new.position = (0..).find(|port| !taken.contains(port)).unwrap_or_default();
         set_devices(&mut row.instance, claims.iter().chain([&new]));
         let _allocation = lock(&self.journal.allocation);
@@ -111,7 +115,7 @@ impl Instances {
     /// Checks under the allocation lock that a new claim's devices are still free.
     fn expect_free(&self, new: &StoredClaim) -> Result<(), Refusal> {
         self.claims.expect_available(&new.claim, &[])?;
-        self.claims.expect_room(&self.hardware.inventory()?, [&new.claim])
+        self.claims.expect_room_now(&[&new.claim])
     }
 
     /// A free port for a device: where the guest has several NUMA nodes, rather none that is on another one.
@@ -158,6 +162,7 @@ impl Instances {
             .iter()
             .filter(|other| other.claim.id != claim.claim.id)
             .map(|other| other.position)
+            .chain(row.instance.options.part_ports())
             .collect();
         claim.position = self.free_port(&row, &claim, taken, is_new)?;
         let with_new = others.iter().chain(is_new.then_some(&claim));
@@ -211,6 +216,11 @@ impl Instances {
             None => self.devices_of(std::slice::from_ref(claim))?.vfio.iommufd,
         };
         self.prepare_claims(operation, row, std::slice::from_mut(claim), defers)?;
+        let all = others.iter().map(|one| &one.claim).chain([&claim.claim]);
+        if let Some(set) = self.claims.activate_set(operation, all)? {
+            row.instance.options.fabric_set = Some(set);
+            self.store.write(Durability::Process, |tx| row.update_settings(tx))?;
+        }
         if known.is_none() {
             let id = row.instance.id;
             self.give_access(operation, row, std::slice::from_ref(claim), defers, Some(id))?;
@@ -247,6 +257,11 @@ impl Instances {
         operation: &OpenOperation,
         patience: Duration,
     ) -> (bool, Result<Vec<String>, Refusal>) {
+        match self.moving_part(operation) {
+            Ok(Some((row, key))) => return self.recover_plug(operation, row, &key),
+            Ok(None) => {}
+            Err(refusal) => return (false, Err(refusal)),
+        }
         match self.finish_arrived(operation) {
             Ok(true) => (true, Ok(Vec::new())),
             Ok(false) => {

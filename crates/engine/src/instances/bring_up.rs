@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{
-    Address, DeviceAccess, GuestSlot, HugeMemory, HugePagesUse, Inventory, MachineHandle,
-    NodeDevice, Placement, PlacementUse, Placing, Refusal, SparePorts,
+    Address, ContainerBoot, DeviceAccess, GuestSlot, HugeMemory, HugePagesUse, Inventory,
+    KernelBoot, MachineHandle, MachineSpec, NodeDevice, Placement, PlacementUse, Placing, Refusal,
+    SparePorts,
 };
 use uuid::Uuid;
 
@@ -55,23 +56,35 @@ impl Instances {
         let inventory = self.devices_of(&claims)?;
         let (huge_pages, placement) = self.place(row, &inventory, &claims)?;
         self.take_usb(row)?;
+        let boot = self.container_boot(row, &image)?;
         let spare = self.spare_ports(row)?;
         let place = (huge_pages, placement);
-        let spec = self.spec(row, &image, Vec::new(), &claims, place.clone(), spare.clone());
+        let mut spec = self.spec(row, &image, Vec::new(), &claims, place.clone(), spare.clone());
+        boot_container(&mut spec, boot.clone());
         let launcher = self.launcher(&row.instance.hypervisor)?;
         launcher.check_space(&spec).map_err(|error| refusals::launch_failed(&error))?;
         let can_pass = inventory.vfio.iommufd;
         self.prepare_claims(operation, row, &mut claims, can_pass)?;
+        row.instance.options.fabric_set =
+            self.claims.activate_set(operation, claims.iter().map(|one| &one.claim))?;
         row.instance.options.device_access = None;
         if !claims.is_empty() {
             self.give_access(operation, row, &claims, can_pass, None)?;
         }
         let disks = self.disk_files(row)?;
-        let spec = self.spec(row, &image, disks, &claims, place, spare);
+        let mut spec = self.spec(row, &image, disks, &claims, place, spare);
+        boot_container(&mut spec, boot);
         self.journal
             .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
         let launch = || launcher.launch(&spec);
         let handle = self.journal.machine(operation, MachineStep::Launch, launch)?;
+        if !launcher.is_pinned(row.instance.id)
+            && let Some(placed) = &mut row.instance.options.placed
+        {
+            placed.cpus.clear();
+            placed.held.clear();
+            self.store.write(Durability::Process, |tx| row.update_settings(tx))?;
+        }
         self.start_services(operation, row, &claims)?;
         Ok(handle)
     }
@@ -100,7 +113,8 @@ impl Instances {
     ) -> Result<(StoredImage, Vec<StoredClaim>), Refusal> {
         let id = row.instance.id;
         let (image, claims) = self.store.read(|from| {
-            let image = StoredImage::by_name(from, &row.instance.image)?;
+            // A pull can give its name to another image.
+            let image = StoredImage::by_id(from, row.image_id)?;
             Ok((image, StoredClaim::of_instance(from, id)?))
         })?;
         let image = image.ok_or_else(|| {
@@ -111,7 +125,10 @@ impl Instances {
 
     /// The ports for devices that may come: with room for the largest registered one.
     pub(super) fn spare_ports(&self, row: &StoredInstance) -> Result<SparePorts, Refusal> {
-        let count = row.instance.options.spare_ports();
+        let options = &row.instance.options;
+        let parts = u32::try_from(options.part_ports().count()).unwrap_or(u32::MAX);
+        // A disk or network card that was plugged can leave again: its port is like a spare one.
+        let count = options.spare_ports().saturating_add(parts);
         let registered = self.store.read(StoredDevice::all)?.into_iter();
         let devices = registered.map(|device| GuestSlot::place(with_companions(device.address)));
         Ok(SparePorts { count, devices: if count > 0 { devices.collect() } else { Vec::new() } })
@@ -301,6 +318,14 @@ impl Instances {
             outcome.add(self.claims.restore_claim(operation, &mut claim, of, patience)?);
         }
         Ok(outcome)
+    }
+}
+
+/// Adds to a machine what a container image needs to start.
+fn boot_container(spec: &mut MachineSpec, boot: Option<(KernelBoot, ContainerBoot)>) {
+    if let Some((kernel, container)) = boot {
+        spec.kernel = Some(kernel);
+        spec.container = Some(container);
     }
 }
 

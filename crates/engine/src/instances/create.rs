@@ -9,15 +9,17 @@ use model::{Code, Inventory, Life, MachineOptions, Refusal, Topology, check_inst
 use uuid::Uuid;
 
 use super::disks::Planned;
+use super::guest_buses::expect_own_buses;
 use super::options::WantedOptions;
 use super::{Instances, too_large};
+use crate::images::expect_ready;
 use crate::lock::lock;
 use crate::refusals::{self, interrupted, with_failed_undo};
 use crate::registrations;
 use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
 use crate::{
-    CreateInstance, DeviceWish, ImageStatus, Instance, InstanceGpu, InstanceState, NetworkWish,
-    OperationKind, Outcome, Volume, WantedContent,
+    CreateInstance, DeviceWish, Instance, InstanceGpu, InstanceState, NetworkWish, OperationKind,
+    Outcome, Volume, WantedContent,
 };
 
 const DEFAULT_MEMORY: u64 = 1 << 30;
@@ -45,7 +47,7 @@ impl Instances {
         let id = Uuid::new_v4();
         let Draft { mut row, claims, inventory, planned } = self.draft(id, request)?;
         let _turn = self.journal.turns.take(id);
-        let operation = self.reserve(&mut row, &claims, &inventory, &planned.new)?;
+        let operation = self.reserve(&mut row, &claims, &inventory, &planned)?;
         self.bring_up_or_undo(&operation, row, |cause| {
             self.undo_create(&operation, cause, self.journal.worker_wait())
         })
@@ -54,11 +56,13 @@ impl Instances {
     /// Checks a request, and chooses what its instance gets. Nothing is reserved.
     pub(super) fn draft(&self, id: Uuid, request: CreateInstance) -> Result<Draft, Refusal> {
         let image = self.check(&request)?;
+        let run = self.container_run(&request, &image)?;
         let is_without_root = request.image.is_none();
         let disks = request.disks.clone();
         let wants = self.wanted_devices(&request.devices)?;
         let take_display = request.seat.take_display;
         let (claims, inventory) = self.claims.choose_for_instance(id, &wants, &[], take_display)?;
+        expect_own_buses(claims.iter())?;
         let wanted = WantedOptions::of(&request);
         let roms = self.roms(&request.roms, &claims)?;
         let life = Life {
@@ -68,7 +72,11 @@ impl Instances {
         let vcpus = vcpus(&request)?;
         let mut row = self.row(id, request, &image, &claims, vcpus);
         row.instance.options.is_without_root = is_without_root;
-        let planned = self.plan_disks(&row.instance, &disks)?;
+        let mut planned = self.plan_disks(&row.instance, &disks)?;
+        if run.is_some() {
+            self.plan_layer(&row.instance, &mut planned)?;
+        }
+        row.instance.options.container = run;
         row.instance.options = self.options(&row.instance, &image, wanted, &planned)?;
         row.instance.options.life = life;
         row.instance.options.roms = roms;
@@ -87,6 +95,7 @@ impl Instances {
                 instance.vcpus, host.cpus
             ));
         }
+        advice.extend(self.driver_advice(instance));
         if *network == NetworkWish::Usual && instance.options.cards.is_empty() {
             let why = self.why_no_network(&instance.hypervisor).unwrap_or_default();
             advice.push(format!("the instance has no network card: {why}"));
@@ -105,8 +114,7 @@ impl Instances {
             return Err(name_taken(&request.name));
         }
         let Some(name) = &request.image else { return self.cdrom_to_boot(request) };
-        let image = self.store.read(|from| StoredImage::by_name(from, name))?;
-        let image = image.ok_or_else(|| refusals::no_such("image", name, "handover image list"))?;
+        let image = self.images.stored(name)?;
         expect_usable(&image, request.overlay_size)?;
         Ok(image)
     }
@@ -230,10 +238,11 @@ impl Instances {
         row: &mut StoredInstance,
         claims: &[StoredClaim],
         inventory: &Inventory,
-        new_volumes: &[Volume],
+        planned: &Planned,
     ) -> Result<OpenOperation, Refusal> {
         // Slow disks keep no one from allocating.
-        let made = self.volumes.make(new_volumes)?;
+        let new_volumes = &planned.new;
+        let made = self.volumes.make_formatted(new_volumes, &planned.formatted)?;
         let _allocation = lock(&self.journal.allocation);
         for claim in claims {
             self.claims.expect_available(&claim.claim, &[])?;
@@ -385,16 +394,9 @@ fn name_taken(name: &str) -> Refusal {
 }
 
 fn expect_usable(image: &StoredImage, overlay: Option<u64>) -> Result<(), Refusal> {
+    expect_ready(image)?;
     let name = &image.image.name;
-    if image.image.status != ImageStatus::Ready {
-        let why = image.image.error.as_deref().unwrap_or("it is still being imported");
-        return Err(Refusal::new(
-            Code::ImageNotReady,
-            format!("the image {name:?} cannot be used: {why}"),
-            format!("`handover image show {name}` shows its status"),
-        ));
-    }
-    if overlay.is_some() && image.image.disk_format.is_none() {
+    if overlay.is_some() && image.image.disk_format.is_none() && image.image.container.is_none() {
         return Err(Refusal::new(
             Code::InvalidSize,
             format!("the image {name:?} has no disk, so its disk cannot have a size"),

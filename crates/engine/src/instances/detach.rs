@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use model::{ClaimState, Code, Refusal};
 
-use super::moving::{Whereabouts, name_of};
+use super::moving::name_of;
+use super::whereabouts::Whereabouts;
 use super::{Instances, unknown, wrong_state};
 use crate::refusals;
 use crate::store::{Durability, Health, OpenOperation, StoredClaim, StoredInstance};
@@ -61,6 +62,9 @@ impl Instances {
             let health = self.store.read(Health::all)?;
             return Err(refusals::not_restored_earlier(&claim.claim, &health, &reason));
         }
+        let others = self.store.read(|from| StoredClaim::of_instance(from, id))?;
+        let others = others.iter().map(|one| &one.claim).filter(|one| one.id != claim.claim.id);
+        self.claims.expect_alone_in_its_set(&claim.claim, others)?;
         row.instance.options.moving.now = Some(claim.claim.id);
         let operation =
             self.journal.open_operation(OperationKind::Detach, id, |tx| row.update_settings(tx))?;
@@ -108,6 +112,9 @@ impl Instances {
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
+        if self.moving_part(operation)?.is_some() {
+            return self.recover_unplug(operation);
+        }
         self.finish_detach(operation, RECOVERY, patience)
     }
 

@@ -1,15 +1,19 @@
 //! The disks of an instance besides its root disk.
 
 use std::path::Path;
+use std::time::Duration;
 
 use image::NewVolume;
 use jiff::Timestamp;
 use model::{
-    Code, DiskBus, DiskContent, DiskFile, DiskFormat, GuestDisk, Refusal, check_serial, is_serial,
+    Code, ContainerBoot, DiskBus, DiskContent, DiskFile, DiskFormat, GuestDisk, NewPart, Refusal,
+    check_serial, is_serial,
 };
 use uuid::Uuid;
 
 use super::blocks::{invalid, is_block};
+use super::parts::{USUAL, forget_part, record_without};
+use super::pause::runs;
 use super::{Instances, wrong_state};
 use crate::lock::lock;
 use crate::refusals;
@@ -35,6 +39,8 @@ pub struct Planned {
     pub new: Vec<Volume>,
     /// The serial numbers of the block devices without data.
     pub blank: Vec<String>,
+    /// The new volumes that get a file system on the host.
+    pub formatted: Vec<Uuid>,
 }
 
 impl Instances {
@@ -98,7 +104,7 @@ impl Instances {
                 "use virtio, scsi or nvme for a read-only disk",
             ));
         }
-        planned.disks.push(GuestDisk { content, bus, serial, read_only, mount_path });
+        planned.disks.push(GuestDisk { content, bus, serial, read_only, mount_path, port: None });
         Ok(())
     }
 
@@ -111,15 +117,15 @@ impl Instances {
             }
             (None, WantedContent::Volume(key)) => {
                 let name = self.volumes.find(key)?.0.name;
-                if is_serial(&name) && name != SEED { name } else { free_serial("disk", taken) }
+                if is_serial(&name) && !is_own(&name) { name } else { free_serial("disk", taken) }
             }
             (None, WantedContent::Block { name, .. }) => block_serial(name.as_ref(), taken),
             (None, WantedContent::New(_)) => free_serial("disk", taken),
             (None, WantedContent::Cdrom(_)) => free_serial("cd", taken),
         };
-        if serial == SEED {
+        if is_own(&serial) {
             return Err(invalid(
-                format!("the serial number {SEED} is that of the disk for the first boot"),
+                format!("the serial number {serial} is that of a disk of Handover's own"),
                 "choose another serial number",
             ));
         }
@@ -133,7 +139,7 @@ impl Instances {
     }
 
     /// This name for a volume, or with a number if a disk that was detached has it.
-    fn free_name(&self, name: &str) -> Result<String, Refusal> {
+    pub(super) fn free_name(&self, name: &str) -> Result<String, Refusal> {
         let all = self.volumes.by_id()?;
         let is_free = |name: &String| all.values().all(|volume| volume.name != *name);
         let mut others = (2..).map(|number: u32| format!("{name}-{number}"));
@@ -173,23 +179,25 @@ impl Instances {
 
     /// The files of an instance's disks, for the launcher.
     pub(super) fn disk_files(&self, row: &StoredInstance) -> Result<Vec<DiskFile>, Refusal> {
-        let file = |disk: &GuestDisk| -> Result<DiskFile, Refusal> {
-            let (path, format) = match &disk.content {
-                DiskContent::Block(block) => return self.block_file(&row.instance, disk, block),
-                DiskContent::Cdrom(id) => (self.images.paths(*id).disk, DiskFormat::Raw),
-                DiskContent::Volume(id) => {
-                    let id = *id;
-                    let volume = self.store.read(|from| Volume::by_id(from, id))?;
-                    let volume = volume.ok_or_else(|| {
-                        refusals::no_such("volume", &id.to_string(), "handover volume list")
-                    })?;
-                    self.volumes.check(&volume)?;
-                    (self.volumes.path(id), volume.format)
-                }
-            };
-            Ok(DiskFile { disk: disk.clone(), path, format, block: None })
+        let disks = row.instance.options.disks.iter();
+        disks.map(|disk| self.disk_file(&row.instance, disk)).collect()
+    }
+
+    fn disk_file(&self, instance: &Instance, disk: &GuestDisk) -> Result<DiskFile, Refusal> {
+        let (path, format) = match &disk.content {
+            DiskContent::Block(block) => return self.block_file(instance, disk, block),
+            DiskContent::Cdrom(id) => (self.images.paths(*id).disk, DiskFormat::Raw),
+            DiskContent::Volume(id) => {
+                let id = *id;
+                let volume = self.store.read(|from| Volume::by_id(from, id))?;
+                let volume = volume.ok_or_else(|| {
+                    refusals::no_such("volume", &id.to_string(), "handover volume list")
+                })?;
+                self.volumes.check(&volume)?;
+                (self.volumes.path(id), volume.format)
+            }
         };
-        row.instance.options.disks.iter().map(file).collect()
+        Ok(DiskFile { disk: disk.clone(), path, format, block: None })
     }
 
     /// Which of the disks are empty, so that a guest may make a file system on them without losing data.
@@ -205,13 +213,20 @@ impl Instances {
         planned.disks.iter().map(is_empty).collect()
     }
 
-    /// Gives a stopped instance one more disk.
+    /// Gives an instance one more disk. A running machine gets it at once, another one at its next start.
     ///
     /// # Errors
-    /// `not_found`; `in_use`; `invalid_state` if it is not stopped.
+    /// `not_found`; `in_use`; `invalid_state` if it runs and has no such disk then; `insufficient_resources` if a running machine
+    /// has no port for it; `step_failed` if the machine does not take it. Changes are rolled back then.
     pub fn attach(&self, key: &str, wish: &DiskWish) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
         let _turn = self.journal.turn_of(id)?;
+        let mut row = self.stored_instance(&id.to_string())?;
+        self.resolve_unknown(&mut row)?;
+        if runs(&row.instance) {
+            self.settle_devices(&mut row)?;
+            return self.plug_disk(row, wish);
+        }
         let mut row = self.stopped_for_disks(id)?;
         let planned = self.plan_disks(&row.instance, std::slice::from_ref(wish))?;
         let made = self.volumes.make(&planned.new)?;
@@ -228,13 +243,64 @@ impl Instances {
         Ok(row.instance)
     }
 
-    /// Takes a disk from a stopped instance: a volume by its name or id, any disk by its serial number, a CD-ROM by the name
+    /// Plugs a disk into a running machine.
+    fn plug_disk(&self, mut row: StoredInstance, wish: &DiskWish) -> Result<Instance, Refusal> {
+        let mut planned = self.plan_disks(&row.instance, std::slice::from_ref(wish))?;
+        let Some(disk) = planned.disks.last_mut() else { return Ok(row.instance) };
+        let name = &row.instance.name;
+        if !disk.bus.is_hot_pluggable() {
+            let bus = disk.bus.as_str();
+            return Err(Refusal::new(
+                Code::InvalidState,
+                format!(
+                    "{name:?} runs, and a running machine cannot get a disk that is connected by {bus}"
+                ),
+                format!(
+                    "connect it by virtio or nvme, or stop the instance first: `handover instance stop {name}`"
+                ),
+            ));
+        }
+        if !planned.new.is_empty() {
+            return Err(Refusal::new(
+                Code::InvalidState,
+                format!("{name:?} runs, and a new disk is made only with a stopped instance"),
+                "make a volume (`handover volume create`), and attach that",
+            ));
+        }
+        disk.port = Some(self.port_for_part(&row)?);
+        let key = disk.key();
+        let file = self.disk_file(&row.instance, disk)?;
+        row.instance.options.disks = planned.disks;
+        let operation = {
+            let _allocation = lock(&self.journal.allocation);
+            self.volumes.expect_free(&row.instance, &[])?;
+            self.expect_free_blocks(&row.instance, &[])?;
+            self.open_plug(&mut row, &key)?
+        };
+        self.plug_part(&operation, row, &key, NewPart::Disk(file))
+    }
+
+    /// Takes a disk from an instance: a volume by its name or id, any disk by its serial number, a CD-ROM by the name
     /// of its image, a block device by its name. A volume keeps its data, and is no longer deleted with the instance.
     ///
     /// # Errors
-    /// `not_found`; `invalid_state` if it is not stopped.
+    /// `not_found`; `invalid_state` if it runs, unless the disk was plugged into the running machine; `guest_keeps_device` if the
+    /// guest does not let go of it within `patience`.
+    pub fn detach_within(
+        &self,
+        key: &str,
+        disk: &str,
+        patience: Duration,
+    ) -> Result<Instance, Refusal> {
+        self.take_disk(key, disk, patience, |_| true)
+    }
+
+    /// The same in the usual time.
+    ///
+    /// # Errors
+    /// As [`detach_within`](Self::detach_within).
     pub fn detach(&self, key: &str, disk: &str) -> Result<Instance, Refusal> {
-        self.take_disk(key, disk, |_| true)
+        self.detach_within(key, disk, USUAL)
     }
 
     /// Takes a CD-ROM from a stopped instance, by its serial number or the name of its image.
@@ -242,27 +308,33 @@ impl Instances {
     /// # Errors
     /// As [`detach`](Self::detach).
     pub fn eject(&self, key: &str, cdrom: &str) -> Result<Instance, Refusal> {
-        self.take_disk(key, cdrom, GuestDisk::is_cdrom)
+        self.take_disk(key, cdrom, USUAL, GuestDisk::is_cdrom)
     }
 
-    /// Takes a block device from a stopped instance, by its serial number, name or path.
+    /// Takes a block device from an instance, by its serial number, name or path.
     ///
     /// # Errors
     /// As [`detach`](Self::detach).
-    pub fn detach_block(&self, key: &str, block: &str) -> Result<Instance, Refusal> {
-        self.take_disk(key, block, |disk| disk.block().is_some())
+    pub fn detach_block(
+        &self,
+        key: &str,
+        block: &str,
+        patience: Duration,
+    ) -> Result<Instance, Refusal> {
+        self.take_disk(key, block, patience, |disk| disk.block().is_some())
     }
 
     fn take_disk(
         &self,
         key: &str,
         disk: &str,
+        patience: Duration,
         is_meant: fn(&GuestDisk) -> bool,
     ) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
         let _turn = self.journal.turn_of(id)?;
         // First whether it has the disk: what a person means can be something else that a running machine has.
-        let row = self.stored_instance(&id.to_string())?;
+        let mut row = self.stored_instance(&id.to_string())?;
         let (volume, image) = self
             .store
             .read(|from| Ok((Volume::by_key(from, disk)?, StoredImage::by_name(from, disk)?)))?;
@@ -287,13 +359,32 @@ impl Instances {
                 format!("`handover instance show {name}` shows its disks"),
             ));
         };
+        if disks.get(position).is_some_and(|disk| disk.serial == ContainerBoot::UPPER) {
+            return Err(invalid(
+                format!(
+                    "{disk:?} is the writable layer of the container image of {:?}",
+                    row.instance.name
+                ),
+                "it goes with the instance; `handover instance rm` removes both",
+            ));
+        }
+        let key = disks.get(position).map(|disk| (disk.key(), disk.port.is_some()));
+        let Some((key, is_plugged)) = key else { return Ok(row.instance) };
+        self.resolve_unknown(&mut row)?;
+        if is_plugged {
+            self.settle_devices(&mut row)?;
+            if row.instance.options.place_of(&key).is_none() {
+                // The guest has let go meanwhile.
+                return Ok(row.instance);
+            }
+            if runs(&row.instance) {
+                return self.unplug_part(row, &key, patience);
+            }
+        }
         let mut row = self.stopped_for_disks(id)?;
-        let detached = row.instance.options.disks.remove(position);
+        let volume = forget_part(&mut row.instance.options, &key);
         let _allocation = lock(&self.journal.allocation);
-        self.store.write(Durability::Power, |tx| {
-            detached.volume().map_or(Ok(()), |id| Volume::keep(tx, id))?;
-            row.update_settings(tx)
-        })?;
+        self.store.write(Durability::Power, |tx| record_without(tx, &row, volume))?;
         self.journal.notify();
         Ok(row.instance)
     }
@@ -307,15 +398,23 @@ impl Instances {
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;
         if !matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown) {
-            let stop = format!("stop it first: `handover instance stop {}`", row.instance.name);
-            return Err(wrong_state(&row, "given or taken a disk", stop));
+            let stop = format!(
+                "stop it first: `handover instance stop {}`; a running machine loses only disks that it got while it ran",
+                row.instance.name
+            );
+            return Err(wrong_state(&row, "given or taken this disk", stop));
         }
         Ok(row)
     }
 }
 
+/// Whether a disk of Handover's own can have this serial number.
+fn is_own(serial: &str) -> bool {
+    serial == SEED || serial.starts_with(ContainerBoot::PREFIX)
+}
+
 /// A volume that is made with an instance.
-fn new_volume(instance: &Instance, name: String, file: NewVolume) -> Volume {
+pub(super) fn new_volume(instance: &Instance, name: String, file: NewVolume) -> Volume {
     Volume {
         id: Uuid::new_v4(),
         name,
@@ -332,7 +431,7 @@ fn new_volume(instance: &Instance, name: String, file: NewVolume) -> Volume {
 fn block_serial(path: &Path, taken: &[GuestDisk]) -> String {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_free = |name: &str| taken.iter().all(|disk| disk.serial != name);
-    if is_serial(name) && name != SEED && is_free(name) {
+    if is_serial(name) && !is_own(name) && is_free(name) {
         return name.to_owned();
     }
     free_serial("disk", taken)
@@ -400,7 +499,8 @@ mod tests {
 
     fn disk(serial: &str, bus: DiskBus) -> GuestDisk {
         let content = DiskContent::Volume(Uuid::new_v4());
-        GuestDisk { content, bus, serial: serial.into(), read_only: false, mount_path: None }
+        let serial = serial.into();
+        GuestDisk { content, bus, serial, read_only: false, mount_path: None, port: None }
     }
 
     #[test]

@@ -221,7 +221,7 @@ fn first_line(text: &str) -> &str {
 }
 
 /// A host name of RFC 1123, with or without a domain.
-fn check_hostname(name: &str) -> Result<(), Refusal> {
+pub fn check_hostname(name: &str) -> Result<(), Refusal> {
     let label = |label: &str| {
         let plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')

@@ -4,15 +4,20 @@ mod agent;
 mod attach;
 mod blocks;
 mod bring_up;
+mod container;
 mod create;
 mod delete;
 mod detach;
 mod disks;
 mod first_boot;
+mod gpu_driver;
+mod guest_buses;
+mod guest_sessions;
 mod moving;
 mod networks;
 mod options;
 mod outline;
+mod parts;
 mod pause;
 mod read;
 mod recover;
@@ -25,6 +30,7 @@ mod stop;
 mod supervise;
 mod usage;
 mod watch;
+mod whereabouts;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
@@ -47,6 +53,7 @@ use crate::{Config, InstanceState, MachineStep, Outcome};
 
 pub use agent::GuestProcess;
 pub use first_boot::NO_USER_DATA;
+pub use guest_sessions::{Closer, CopyPart, GuestInput, GuestOutput, GuestSession, NotStarted};
 pub use networks::SSH_PORTS;
 pub use outline::Outline;
 pub use screen::ScreenAccess;
@@ -190,6 +197,7 @@ impl Instances {
                 format,
                 size: row.instance.overlay_size,
             }),
+            container: None,
             disks,
             slots: claims.iter().map(moving::slot_of).collect(),
             access: row.instance.options.device_access.unwrap_or_default(),
@@ -235,7 +243,7 @@ impl Instances {
                 row.instance.state_error = None;
                 self.watch(&row.instance.hypervisor, handle)?;
             }
-            Presence::Gone => row.set_ended(InstanceState::Shutdown, Exit { code: None }),
+            Presence::Gone => self.set_ended(row, InstanceState::Shutdown, Exit { code: None }),
             Presence::Unknown(why) => return Err(unknown(&row.instance.name, &why)),
         }
         self.save(row)

@@ -10,7 +10,9 @@ use model::{
 use uuid::Uuid;
 
 use super::create::gpu;
+use super::guest_buses::guest_bus;
 use super::pause::runs;
+use super::whereabouts::Whereabouts;
 use super::{Instances, is_stopped, seat};
 use crate::store::{Durability, OpenOperation, StoredClaim, StoredInstance};
 use crate::{Instance, MachineStep};
@@ -18,18 +20,6 @@ use crate::{Instance, MachineStep};
 /// How long the kernel may take to close a device that the VMM no longer has.
 const CLOSING: Duration = Duration::from_secs(5);
 const BETWEEN: Duration = Duration::from_millis(50);
-/// How long a guest is waited for before it is looked whether there is still time.
-const SLICE: Duration = Duration::from_secs(1);
-
-/// Where a device of a machine is.
-pub(super) enum Whereabouts {
-    /// No machine has it, and the kernel agrees.
-    Out,
-    /// The machine has it, for this reason.
-    Kept(String),
-    /// It is unknown whether the machine runs.
-    Unknown(String),
-}
 
 impl Instances {
     /// The instance and the claim that an open operation attaches or detaches.
@@ -77,7 +67,6 @@ impl Instances {
         }
     }
 
-    /// Asks the guest, until it lets go, its time is over, or a stop, a deletion or the daemon's end does not let it have more.
     fn unplug(
         &self,
         launcher: &dyn Launcher,
@@ -85,19 +74,7 @@ impl Instances {
         slot: &GuestSlot,
         patience: Duration,
     ) -> Result<Unplugged, LaunchError> {
-        let until = Instant::now() + patience;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let asked = Instant::now();
-            let slice = left.min(SLICE);
-            let unplugged = launcher.unplug(id, slot, slice)?;
-            // A launcher that does not use its time knows that more is no use.
-            let is_final = asked.elapsed() < slice || left <= SLICE;
-            match unplugged {
-                Unplugged::Kept(_) if !is_final && !self.journal.turns.is_hurried(id) => {}
-                ended => return Ok(ended),
-            }
-        }
+        self.ask_for(patience, id, |slice| launcher.unplug(id, slot, slice))
     }
 
     /// Waits until the kernel shows no user of a device.
@@ -127,6 +104,7 @@ impl Instances {
         if (!is_over && !runs(&row.instance)) || (is_over && is_still) {
             return Ok(());
         }
+        self.settle_parts(row, is_over)?;
         let claims = self.store.read(|from| StoredClaim::of_instance(from, id))?;
         let there = if is_over || claims.is_empty() { None } else { self.sources(row) };
         for claim in &claims {
@@ -146,6 +124,9 @@ impl Instances {
             }
         }
         if is_over {
+            if let Err(refusal) = self.settle_set(row) {
+                tracing::warn!(machine = %id, "its fabric set is active still: {}", refusal.message);
+            }
             self.settle_seat(row)?;
         }
         let moving = &mut row.instance.options.moving;
@@ -165,13 +146,17 @@ impl Instances {
 
     /// Gives a device back to the host that the guest has ejected. The instance keeps it, and gets it at its next start.
     fn note_ejected(&self, row: &mut StoredInstance, claim: &StoredClaim) -> Result<(), Refusal> {
-        if claim.claim.state != ClaimState::Wedged {
+        if row.instance.options.moving.ejected.contains(&claim.claim.id) {
+            return Ok(());
+        }
+        let all = self.store.read(|from| StoredClaim::of_instance(from, row.instance.id))?;
+        let others = all.iter().map(|one| &one.claim).filter(|one| one.id != claim.claim.id);
+        // One of the GPUs of a set stays prepared: the set is active while the machine has the others.
+        let is_alone = self.claims.expect_alone_in_its_set(&claim.claim, others).is_ok();
+        if is_alone && claim.claim.state != ClaimState::Wedged {
             self.claims.give_up(claim)?;
         }
         let moving = &mut row.instance.options.moving;
-        if moving.ejected.contains(&claim.claim.id) {
-            return Ok(());
-        }
         tracing::warn!(machine = %row.instance.id, "the guest has ejected {}", name_of(claim));
         moving.ejected.push(claim.claim.id);
         self.store.write(Durability::Power, |tx| row.update_settings(tx))?;
@@ -257,7 +242,8 @@ impl Instances {
             let device = device(id);
             format!("the guest has ejected {device}, which is back on the host; `handover instance attach {name} {device}` plugs it again")
         });
-        let all: Vec<String> = leaving.chain(ejected).collect();
+        let parts = Self::unsettled_parts(instance);
+        let all: Vec<String> = leaving.chain(ejected).chain(parts).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 }
@@ -266,7 +252,8 @@ impl Instances {
 pub(super) fn slot_of(claim: &StoredClaim) -> GuestSlot {
     let mut parts = claim.claim.parts.iter();
     let slot = parts.next().map(GuestSlot::for_part);
-    slot.unwrap_or_else(|| GuestSlot::place([])).at(claim.position)
+    let slot = slot.unwrap_or_else(|| GuestSlot::place([])).at(claim.position);
+    GuestSlot { bus: guest_bus(claim), ..slot }
 }
 
 /// How a person names a claim's device: the uuid of a mediated device, or the address.

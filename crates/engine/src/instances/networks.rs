@@ -1,16 +1,21 @@
 //! The network cards of a machine: what is asked for, hardware addresses, forwarded ports.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use model::{
-    CardLink, Code, Forward, LaunchError, Mac, MachineOptions, NetworkCard, Protocol, Refusal,
-    check_interface_name,
+    CardLink, Code, Forward, LaunchError, Mac, MachineOptions, NetworkCard, NewPart, Protocol,
+    Refusal, check_interface_name,
 };
 use uuid::Uuid;
 
-use super::Instances;
+use super::parts::forget_part;
+use super::pause::runs;
+use super::{Instances, is_stopped, wrong_state};
+use crate::journal::Turn;
+use crate::lock::lock;
 use crate::refusals;
-use crate::store::StoredInstance;
+use crate::store::{Durability, StoredInstance};
 use crate::{CardWish, Instance, NetworkWish};
 
 /// The ports of the host from which one is chosen for SSH.
@@ -58,6 +63,122 @@ impl Instances {
         }
     }
 
+    /// Gives an instance one more network card. A running machine gets it at once, another one at its next start.
+    ///
+    /// # Errors
+    /// Those of cards in a creation; `invalid_state` if it runs and the card is on a user network; `insufficient_resources` if a
+    /// running machine has no port for it; `step_failed` if the machine does not take it. Changes are rolled back then.
+    pub fn attach_card(&self, key: &str, wish: CardWish) -> Result<Instance, Refusal> {
+        let (mut row, _turn) = self.open_to_cards(key)?;
+        let name = &row.instance.name;
+        let cards = &row.instance.options.cards;
+        let there = cards.iter().map(|card| CardWish {
+            link: card.link.clone(),
+            mac: Some(card.mac),
+            forwards: card.forwards.clone(),
+        });
+        expect_possible(&there.chain([wish.clone()]).collect::<Vec<_>>())?;
+        let mut new = card(wish)?;
+        let is_running = runs(&row.instance);
+        if is_running && new.link.is_user() {
+            return Err(Refusal::new(
+                Code::InvalidState,
+                format!(
+                    "{name:?} runs, and passt, which serves a card in the mode `user`, starts only with its machine"
+                ),
+                format!(
+                    "use the mode `bridge` or `macvtap`, or stop the instance first: `handover instance stop {name}`"
+                ),
+            ));
+        }
+        let only = MachineOptions { cards: vec![new.clone()], ..MachineOptions::default() };
+        let launcher = self.launcher(&row.instance.hypervisor)?;
+        launcher.check(&only).map_err(|error| refusals::launch_failed(&error))?;
+        if is_running {
+            new.port = Some(self.port_for_part(&row)?);
+        }
+        // Before those that can leave: its place names its interface.
+        let place = cards.iter().position(|card| card.port.is_some() && !is_running);
+        let place = place.unwrap_or(cards.len());
+        let allocation = lock(&self.journal.allocation);
+        new.mac = self.free_or_own_mac(&row.instance, new.mac)?;
+        row.instance.options.cards.insert(place, new.clone());
+        if is_running {
+            let operation = self.open_plug(&mut row, &new.key())?;
+            drop(allocation);
+            return self.plug_part(&operation, row, &new.key(), NewPart::Card(new));
+        }
+        self.reserve_network(&mut row.instance)?;
+        self.store.write(Durability::Power, |tx| row.update_settings(tx))?;
+        self.journal.notify();
+        Ok(row.instance)
+    }
+
+    /// Takes a network card from an instance, by its hardware address. A running guest is asked to let go of it.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_state` if it runs, unless the card was plugged into the running machine; `guest_keeps_device` if the
+    /// guest does not let go of it within `patience`.
+    pub fn detach_card(
+        &self,
+        key: &str,
+        mac: Mac,
+        patience: Duration,
+    ) -> Result<Instance, Refusal> {
+        let (mut row, _turn) = self.open_to_cards(key)?;
+        let name = row.instance.name.clone();
+        let cards = &row.instance.options.cards;
+        let Some(card) = cards.iter().find(|card| card.mac == mac) else {
+            return Err(Refusal::new(
+                Code::NotFound,
+                format!("the instance {name:?} has no network card {mac}"),
+                format!("`handover instance show {name}` shows its network cards"),
+            ));
+        };
+        let key = card.key();
+        match (runs(&row.instance), card.port.is_some()) {
+            (true, true) => return self.unplug_part(row, &key, patience),
+            (true, false) => {
+                let stop = format!(
+                    "stop it first: `handover instance stop {name}`; a running machine loses only cards that it got while it ran"
+                );
+                return Err(wrong_state(&row, "taken this network card", stop));
+            }
+            (false, _) => {}
+        }
+        forget_part(&mut row.instance.options, &key);
+        self.store.write(Durability::Power, |tx| row.update_settings(tx))?;
+        self.journal.notify();
+        Ok(row.instance)
+    }
+
+    /// An instance whose cards can be changed now, with its turn.
+    fn open_to_cards(&self, key: &str) -> Result<(StoredInstance, Turn<'_>), Refusal> {
+        let id = self.stored_instance(key)?.instance.id;
+        let turn = self.journal.turn_of(id)?;
+        let mut row = self.stored_instance(&id.to_string())?;
+        self.resolve_unknown(&mut row)?;
+        if !runs(&row.instance) && !is_stopped(&row) {
+            let show = format!("`handover instance show {}` shows its state", row.instance.name);
+            return Err(wrong_state(&row, "given or taken a network card", show));
+        }
+        self.settle_devices(&mut row)?;
+        Ok((row, turn))
+    }
+
+    /// This hardware address if no other card has it, or one that is chosen. Call it under the allocation lock.
+    fn free_or_own_mac(&self, instance: &Instance, wanted: Mac) -> Result<Mac, Refusal> {
+        let others = self.store.read(StoredInstance::all)?;
+        let others = others.iter().filter(|other| other.instance.id != instance.id);
+        let cards = others.flat_map(|other| &other.instance.options.cards);
+        let taken = cards.chain(&instance.options.cards).map(|card| card.mac).collect::<Vec<_>>();
+        match wanted {
+            UNCHOSEN => Ok(free_mac(&taken)),
+            mac if taken.contains(&mac) => Err(mac_taken(mac)),
+            mac => Ok(mac),
+        }
+    }
+
     /// Chooses hardware addresses and a port for SSH, and checks that no other instance has those that were asked for. Call
     /// it under the allocation lock.
     pub(super) fn reserve_network(&self, instance: &mut Instance) -> Result<(), Refusal> {
@@ -101,13 +222,13 @@ impl Instances {
 
 /// A card on a user network, of which nothing is chosen yet.
 const fn usual() -> NetworkCard {
-    NetworkCard { mac: UNCHOSEN, link: CardLink::User, forwards: Vec::new() }
+    NetworkCard { mac: UNCHOSEN, link: CardLink::User, forwards: Vec::new(), port: None }
 }
 
 fn card(wish: CardWish) -> Result<NetworkCard, Refusal> {
     let CardWish { link, mac, forwards } = wish;
     link.source().map_or(Ok(()), check_interface_name)?;
-    Ok(NetworkCard { mac: mac.map_or(Ok(UNCHOSEN), usable)?, link, forwards })
+    Ok(NetworkCard { mac: mac.map_or(Ok(UNCHOSEN), usable)?, link, forwards, port: None })
 }
 
 /// Refuses what no machine can have.

@@ -71,10 +71,15 @@ impl Instances {
         let wanted_spare_ports = spare_ports.map(checked_spare_ports).transpose()?;
         let display_password = screen::checked(display, display_password)?;
         let mounts = first_boot::mounts(&planned.disks, &self.empty_disks(planned)?);
-        let seed = first_boot::seed(instance, &first_boot, &mounts)?;
+        let is_container = instance.options.container.is_some();
+        let seed = match is_container {
+            true => None,
+            false => first_boot::seed(instance, &first_boot, &mounts)?,
+        };
         let wants_ssh = !first_boot.ssh_keys.is_empty();
         let cards = self.cards(&instance.hypervisor, network, wants_ssh)?;
-        let has_kernel = image.image.has_kernel && !instance.options.is_without_root;
+        let has_kernel =
+            is_container || (image.image.has_kernel && !instance.options.is_without_root);
         let usual = if has_kernel { Firmware::Bios } else { Firmware::Uefi };
         let options = MachineOptions {
             firmware: firmware.unwrap_or(usual),
@@ -84,7 +89,12 @@ impl Instances {
             display,
             display_password,
             tpm,
-            agent: true,
+            // A container image has Handover's own agent.
+            agent: !is_container,
+            agent_token: None,
+            booted: None,
+            kernel_key: None,
+            container: instance.options.container.clone(),
             roms: Vec::new(),
             is_without_root: instance.options.is_without_root,
             seed,
@@ -96,6 +106,7 @@ impl Instances {
             life: Life::default(),
             spare_ports: wanted_spare_ports,
             device_access: None,
+            fabric_set: None,
             seat: seat::checked(seat)?,
             moving: Moving::default(),
         };

@@ -1,7 +1,7 @@
 //! What a new instance would be: everything that its creation checks and chooses, and nothing is changed.
 
 use model::shown::bytes;
-use model::{Choice, HugePagesUse, MachineSpec, PlacementUse, Refusal};
+use model::{Choice, GuestSlot, GuestSource, HugePagesUse, MachineSpec, PlacementUse, Refusal};
 use uuid::Uuid;
 
 use super::Instances;
@@ -45,10 +45,27 @@ impl Instances {
         let spec = self.spec(&row, &image, Vec::new(), &claims, (huge_pages, placement), spare);
         let launcher = self.launcher(&row.instance.hypervisor)?;
         let own = launcher.choices(&spec).map_err(|error| refusals::launch_failed(&error))?;
-        let choices = memory(&row, &spec).into_iter().chain(own).collect();
+        let root = self.container_choices(&row, &image)?;
+        let places = spec.slots.iter().filter_map(place);
+        let choices = memory(&row, &spec).into_iter().chain(root).chain(own).chain(places);
+        let choices = choices.collect();
         let devices = claims.into_iter().filter_map(Instances::as_devices).flatten();
         Ok(Outline { devices: devices.collect(), choices, instance: row.instance })
     }
+}
+
+/// The address in the guest that was chosen for a device.
+fn place(slot: &GuestSlot) -> Option<Choice> {
+    let bus = slot.bus?;
+    let device = match slot.functions.first()?.source {
+        GuestSource::Function(address) => address.to_string(),
+        GuestSource::Mdev(uuid) => uuid.to_string(),
+    };
+    Some(Choice::new(
+        format!("address of {device} in the guest"),
+        bus.to_string(),
+        "`guest=` chooses it",
+    ))
 }
 
 /// The memory and the processors.

@@ -51,7 +51,11 @@ impl Instances {
         let name = row.instance.name.clone();
         let execution = launcher.resume(id);
         match execution.map_err(|error| not_done("resume", &name, &error.to_string()))? {
-            Execution::Running => self.record_execution(row, InstanceState::Running),
+            Execution::Running => {
+                let instance = self.record_execution(row, InstanceState::Running)?;
+                self.set_guest_clock(&instance);
+                Ok(instance)
+            }
             Execution::Paused => Err(not_done("resume", &name, "its guest is still paused")),
             Execution::Halted(halt) => {
                 // It is no longer paused on request.

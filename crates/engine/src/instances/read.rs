@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use model::choose::{Want, WantKind};
-use model::{Code, Display, Refusal};
+use model::{Code, DeviceAccess, Display, Refusal};
 use uuid::Uuid;
 
 use super::pause::runs;
@@ -59,7 +59,7 @@ impl Instances {
                 DeviceWish::Wanted(want) => {
                     want.check()?;
                     expect_few(std::slice::from_ref(want))?;
-                    let one = Want { count: 1, kind: want.kind.clone() };
+                    let one = Want { count: 1, ..want.clone() };
                     each.extend((0..want.count).map(|_| DeviceWish::Wanted(one.clone())));
                 }
             }
@@ -104,6 +104,13 @@ impl Instances {
             }
             seen = self.journal.wait_for_change(seen, until);
         }
+    }
+
+    /// How machines of this hypervisor would open devices on this host; by groups if there is no such hypervisor.
+    #[must_use]
+    pub fn device_access(&self, hypervisor: &str) -> DeviceAccess {
+        let launcher = self.launcher(hypervisor);
+        launcher.map_or(DeviceAccess::Groups, |launcher| launcher.device_access(&[], None))
     }
 
     /// What the machine of an instance that runs has lost, in words: a program that served it has ended.
@@ -201,7 +208,9 @@ impl Instances {
 pub(super) fn wish_of(claim: &StoredClaim) -> Option<DeviceWish> {
     let want = claim.wants.first()?.clone();
     Some(match (claim.device, &want.kind) {
-        (Some(id), WantKind::Device(_)) => DeviceWish::Registered(id.to_string()),
+        (Some(id), WantKind::Device(_)) if want.guest.is_none() => {
+            DeviceWish::Registered(id.to_string())
+        }
         _ => DeviceWish::Wanted(want),
     })
 }

@@ -84,7 +84,7 @@ impl Instances {
                 if let Err(error) = self.launcher(&row.instance.hypervisor)?.kill(id) {
                     tracing::warn!(machine = %id, %error, "something of the machine is left");
                 }
-                row.set_ended(InstanceState::Shutdown, Exit { code: None });
+                self.set_ended(&mut row, InstanceState::Shutdown, Exit { code: None });
                 self.save(&row)?;
                 self.settle_devices(&mut row)
             }

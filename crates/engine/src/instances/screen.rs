@@ -167,7 +167,7 @@ fn listening(at: SocketAddr) -> Forward {
 }
 
 /// Random letters and digits, without those that look alike.
-fn generated(length: usize) -> Secret {
+pub fn generated(length: usize) -> Secret {
     const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
     let mut text = String::new();
     while text.len() < length {

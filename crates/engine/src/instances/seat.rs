@@ -1,4 +1,5 @@
-//! What machines get of the host's seat: the display by their claims, and USB devices as open nodes.
+//! What machines have of the host only while they run. Of its seat: the display by their claims, and USB devices as open nodes.
+//! And the set of their GPUs in NVIDIA's Fabric Manager.
 
 use model::{Address, Code, MOST_USB, Refusal, RestartUnits, Seat, Step, UsbDevice, UsbWish};
 
@@ -47,6 +48,24 @@ impl Instances {
         let given = seat.find(&self.hardware.host.usb_devices(), &taken)?;
         row.instance.options.seat.given = given;
         self.store.write(Durability::Process, |tx| row.update_settings(tx))
+    }
+
+    /// Gives the GPU back that a fabric set was activated with for a machine that has ended: with it, the set is deactivated.
+    pub(super) fn settle_set(&self, row: &mut StoredInstance) -> Result<(), Refusal> {
+        if row.instance.options.fabric_set.is_none() {
+            return Ok(());
+        }
+        let id = row.instance.id;
+        for claim in self.store.read(|from| StoredClaim::of_instance(from, id))? {
+            if claim.claim.state == model::ClaimState::Prepared
+                && self.claims.has_active_set(&claim.claim)?
+            {
+                let notes = self.claims.give_up(&claim)?;
+                notes.iter().for_each(|note| tracing::warn!(machine = %id, "{note}"));
+            }
+        }
+        row.instance.options.fabric_set = None;
+        self.store.write(Durability::Power, |tx| row.update_settings(tx))
     }
 
     /// Gives back what a machine that has ended had of the seat: the display with its claims, and USB devices.
@@ -106,8 +125,8 @@ impl Instances {
     }
 }
 
-/// Whether something of the seat is to be given back when the machine has ended.
+/// Whether nothing is to be given back when the machine has ended.
 pub(super) fn is_settled(row: &StoredInstance) -> bool {
     let seat = &row.instance.options.seat;
-    !seat.take_display && seat.given.is_empty()
+    !seat.take_display && seat.given.is_empty() && row.instance.options.fabric_set.is_none()
 }

@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::create::{arranged, gpu};
 use super::first_boot::{self, Mounts};
+use super::guest_buses::expect_own_buses;
 use super::networks::UNCHOSEN;
 use super::read::wish_of;
-use super::{Instances, screen, seat, wrong_state};
+use super::{Instances, container, screen, seat, wrong_state};
 use crate::lock::lock;
 use crate::refusals;
 use crate::store::{Durability, StoredClaim, StoredImage, StoredInstance};
@@ -87,6 +88,8 @@ impl Instances {
             // Before a device is given back: nothing may be refused afterwards, unless it is taken meanwhile.
             self.reserve_links(&mut instance.clone(), has_other_screen)?;
             self.expect_devices(changed)?;
+            // Those that it keeps and gets must be one set of GPUs.
+            self.claims.set_step(changed.claims.iter().map(|stored| &stored.claim))?;
             for claim in &changed.given_up {
                 notes.extend(self.claims.give_up(claim)?);
             }
@@ -157,7 +160,12 @@ impl Instances {
         if firmware.is_some() || tpm.is_some() || display.is_some() {
             let image = self.store.read(|from| StoredImage::by_name(from, &instance.image))?;
             let has_kernel = image.is_some_and(|image| image.image.has_kernel);
-            self.expect_firmware(instance, has_kernel && !instance.options.is_without_root)?;
+            let is_container = instance.options.container.is_some();
+            let has_kernel = is_container || (has_kernel && !instance.options.is_without_root);
+            if is_container {
+                container::expect_bios(instance.options.firmware)?;
+            }
+            self.expect_firmware(instance, has_kernel)?;
         }
         Ok(())
     }
@@ -217,7 +225,10 @@ impl Instances {
         let mut chosen = chosen.into_iter();
         let mut claims: Vec<StoredClaim> =
             found.into_iter().filter_map(|claim| claim.or_else(|| chosen.next())).collect();
-        for (position, claim) in (0u32..).zip(&mut claims) {
+        expect_own_buses(claims.iter())?;
+        let taken: Vec<u32> = instance.options.part_ports().collect();
+        let free = (0u32..).filter(|port| !taken.contains(port));
+        for (position, claim) in free.zip(&mut claims) {
             claim.position = position;
         }
         instance.devices = claims.iter().filter_map(|claim| claim.device).collect();
@@ -233,7 +244,7 @@ impl Instances {
         let all = claims.iter().map(|stored| &stored.claim);
         let new: Vec<&Claim> = all.filter(|claim| new.contains(&claim.id)).collect();
         new.iter().try_for_each(|claim| self.claims.expect_available(claim, leaving))?;
-        self.claims.expect_room(&self.hardware.inventory()?, new)
+        self.claims.expect_room_now(&new)
     }
 
     /// An instance that starts with the host does so from the next start of the host on.
@@ -251,7 +262,12 @@ fn together(wants: Vec<Want>) -> Vec<Want> {
     let mut all: Vec<Want> = Vec::new();
     for want in wants {
         match all.last_mut() {
-            Some(last) if last.kind == want.kind && !matches!(want.kind, WantKind::Device(_)) => {
+            Some(last)
+                if last.kind == want.kind
+                    && last.guest.is_none()
+                    && want.guest.is_none()
+                    && !matches!(want.kind, WantKind::Device(_)) =>
+            {
                 last.count = last.count.saturating_add(want.count);
             }
             _ => all.push(want),
@@ -263,6 +279,11 @@ fn together(wants: Vec<Want>) -> Vec<Want> {
 /// Changes the host name in the seed, which an instance without one gets.
 fn change_hostname(instance: &mut Instance, hostname: Option<&str>) -> Result<(), Refusal> {
     let Some(hostname) = hostname else { return Ok(()) };
+    if let Some(run) = &mut instance.options.container {
+        first_boot::check_hostname(hostname)?;
+        run.hostname = Some(hostname.to_owned());
+        return Ok(());
+    }
     if let Some(seed) = &mut instance.options.seed {
         return first_boot::rename(seed, hostname);
     }

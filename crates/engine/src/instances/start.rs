@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Address, ClaimState, Forward, Refusal};
+use model::{Address, ClaimState, ContainerRun, Forward, Refusal};
 use uuid::Uuid;
 
 use super::{Instances, too_large, wrong_state};
@@ -17,8 +17,23 @@ impl Instances {
     /// # Errors
     /// `not_found`, `invalid_state`, and most errors of [`create`](Self::create).
     pub fn start(&self, key: &str) -> Result<Instance, Refusal> {
+        self.start_with(key, None)
+    }
+
+    /// The same; the instance of a container image runs another command from now on, if one is given.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); `invalid_request` if the image is no container image.
+    pub fn start_with(
+        &self,
+        key: &str,
+        command: Option<ContainerRun>,
+    ) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
         let _turn = self.journal.turn_of(id)?;
+        if let Some(command) = command {
+            self.change_command(id, command)?;
+        }
         let started = self.start_in_turn(id)?;
         self.forget_restarts(id);
         Ok(started)

@@ -77,7 +77,7 @@ impl Instances {
                 return Err(cause);
             }
         };
-        row.set_ended(InstanceState::Stopped, ended.exit);
+        self.set_ended(&mut row, InstanceState::Stopped, ended.exit);
         self.journal.close_operation(operation, Outcome::Done, None, |tx| row.update(tx))?;
         self.settle_devices(&mut row)?;
         if ended.by_guest || grace.is_zero() {

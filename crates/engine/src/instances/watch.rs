@@ -68,10 +68,12 @@ impl Instances {
             |row: &StoredInstance| row.machine.as_ref() == Some(handle) && runs(&row.instance);
         if let Some(mut row) = row.filter(is_current) {
             match result {
-                Ok(exit) => row.set_ended(InstanceState::Shutdown, *exit),
+                Ok(exit) => self.set_ended(&mut row, InstanceState::Shutdown, *exit),
                 Err(error) => match launcher.find(handle.id) {
                     Presence::Running(_) => return Ok(false),
-                    Presence::Gone => row.set_ended(InstanceState::Shutdown, Exit { code: None }),
+                    Presence::Gone => {
+                        self.set_ended(&mut row, InstanceState::Shutdown, Exit { code: None });
+                    }
                     Presence::Unknown(why) => {
                         row.instance.state = InstanceState::Unknown;
                         row.instance.state_error = Some(format!("{error}; {why}"));

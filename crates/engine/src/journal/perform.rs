@@ -159,12 +159,14 @@ impl Journal {
         perform: impl FnOnce() -> Result<T, LaunchError>,
     ) -> Result<T, StepError> {
         let mode = match step {
-            MachineStep::CreateFiles | MachineStep::Launch | MachineStep::Plug { .. } => {
-                StepMode::Forward
-            }
-            MachineStep::End | MachineStep::RemoveFiles | MachineStep::Unplug { .. } => {
-                StepMode::Idempotent
-            }
+            MachineStep::CreateFiles
+            | MachineStep::Launch
+            | MachineStep::Plug { .. }
+            | MachineStep::PlugPart { .. } => StepMode::Forward,
+            MachineStep::End
+            | MachineStep::RemoveFiles
+            | MachineStep::Unplug { .. }
+            | MachineStep::UnplugPart { .. } => StepMode::Idempotent,
         };
         let entry = Entry { claim: None, action: Action::Machine(step), mode };
         self.journaled(operation, entry, || Ok(perform()?))

@@ -23,8 +23,8 @@ impl StoredImage {
         let image = &self.image;
         run(
             to,
-            "INSERT INTO images (id, name, status, digest, disk_format, has_kernel, has_initrd, cmdline, tags, created_at, base)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO images (id, name, status, digest, disk_format, has_kernel, has_initrd, cmdline, tags, created_at, base, container)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 self.id.to_string(),
                 image.name,
@@ -37,6 +37,7 @@ impl StoredImage {
                 to_json(&image.tags)?,
                 image.created_at.to_string(),
                 self.base.map(|id| id.to_string()),
+                image.container.as_ref().map(to_json).transpose()?,
             ],
         )?;
         Ok(())
@@ -47,7 +48,7 @@ impl StoredImage {
         let image = &self.image;
         run(
             to,
-            "UPDATE images SET status = ?, digest = ?, size_bytes = ?, virtual_size = ?, error = ?, error_code = ? WHERE id = ?",
+            "UPDATE images SET status = ?, digest = ?, size_bytes = ?, virtual_size = ?, error = ?, error_code = ?, container = ? WHERE id = ?",
             params![
                 to_word(&image.status)?,
                 image.digest,
@@ -55,16 +56,27 @@ impl StoredImage {
                 self.virtual_size.map(signed),
                 image.error,
                 image.error_code.map(Code::as_str),
+                image.container.as_ref().map(to_json).transpose()?,
                 self.id.to_string(),
             ],
         )?;
         Ok(())
     }
 
+    /// Gives an image another name.
+    pub fn rename(to: &Connection, id: Uuid, name: &str) -> rusqlite::Result<()> {
+        run(to, "UPDATE images SET name = ? WHERE id = ?", [name, id.to_string().as_str()])
+            .map(drop)
+    }
+
     pub fn all(from: &Connection) -> rusqlite::Result<Vec<Self>> {
         from.prepare_cached("SELECT * FROM images ORDER BY created_at, name")?
             .query_map([], Self::read)?
             .collect()
+    }
+
+    pub fn by_id(from: &Connection, id: Uuid) -> rusqlite::Result<Option<Self>> {
+        from.query_row("SELECT * FROM images WHERE id = ?", [id.to_string()], Self::read).optional()
     }
 
     pub fn by_name(from: &Connection, name: &str) -> rusqlite::Result<Option<Self>> {
@@ -79,12 +91,13 @@ impl StoredImage {
     pub fn fail_unfinished(to: &Connection, error: &str) -> rusqlite::Result<()> {
         run(
             to,
-            "UPDATE images SET status = ?, error = ?, error_code = ? WHERE status IN (?, ?)",
+            "UPDATE images SET status = ?, error = ?, error_code = ? WHERE status IN (?, ?, ?)",
             params![
                 to_word(&ImageStatus::Failed)?,
                 error,
                 Code::InvalidState.as_str(),
                 to_word(&ImageStatus::Pending)?,
+                to_word(&ImageStatus::Pulling)?,
                 to_word(&ImageStatus::Converting)?,
             ],
         )
@@ -97,6 +110,7 @@ impl StoredImage {
         // A code of a later version is none.
         let code: Option<String> = row.get("error_code")?;
         let code = Code::ALL.iter().find(|known| code.as_deref() == Some(known.as_str()));
+        let container: Option<String> = row.get("container")?;
         let disk_format = if format.is_some() { Some(word(row, "disk_format")?) } else { None };
         Ok(Self {
             id: text(row, "id")?,
@@ -111,6 +125,7 @@ impl StoredImage {
                 disk_format,
                 has_kernel: row.get("has_kernel")?,
                 cmdline: row.get("cmdline")?,
+                container: container.is_some().then(|| json(row, "container")).transpose()?,
                 error: row.get("error")?,
                 error_code: code.copied(),
                 created_at: text(row, "created_at")?,

@@ -159,6 +159,10 @@ ALTER TABLE images ADD COLUMN base TEXT;
     "
 ALTER TABLE images ADD COLUMN error_code TEXT;
 ",
+    // What a container image says of itself, and the chain of layers that names its root.
+    "
+ALTER TABLE images ADD COLUMN container TEXT;
+",
 ];
 
 #[cfg(test)]
@@ -169,7 +173,7 @@ mod tests {
 
     /// A migration that was released must never change: files that it was applied to would differ from others of the same
     /// version. Append a new one, and its name here.
-    const FROZEN: [&str; 7] = [
+    const FROZEN: [&str; 8] = [
         "b34ff4db-1bb9-5d1d-a96b-7a0664f301dd",
         "e35e2481-d78c-52ae-933b-13ca2250bdb1",
         "b76e13e9-78fa-5d1b-897f-68918c9f1cd9",
@@ -177,6 +181,7 @@ mod tests {
         "230dd7c7-205b-5f25-bda0-b91b69441d00",
         "afcb0849-5f5a-5da7-9799-2d28bad6a0ca",
         "bf3c6109-e61c-52e5-803f-47d3b1da22e4",
+        "3986e73f-b0f0-5079-9713-3e19cc8b6f43",
     ];
 
     #[test]

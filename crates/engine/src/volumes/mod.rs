@@ -180,13 +180,32 @@ impl Volumes {
 
     /// Creates the files of new volumes, which are removed again if they are not kept.
     pub(crate) fn make(&self, volumes: &[Volume]) -> Result<MadeFiles<'_>, Refusal> {
+        self.make_formatted(volumes, &[])
+    }
+
+    /// The same; those in `formatted` get an empty file system.
+    pub(crate) fn make_formatted(
+        &self,
+        volumes: &[Volume],
+        formatted: &[Uuid],
+    ) -> Result<MadeFiles<'_>, Refusal> {
         let mut made = MadeFiles { files: &self.files, ids: Vec::new() };
         for volume in volumes {
-            let Volume { size, format, allocated, .. } = *volume;
-            self.files.create(volume.id, NewVolume { size, format, allocate: allocated })?;
-            made.ids.push(volume.id);
+            let Volume { id, size, format, allocated, .. } = *volume;
+            let new = NewVolume { size, format, allocate: allocated };
+            if formatted.contains(&id) {
+                self.files.create_formatted(id, new)?;
+            } else {
+                self.files.create(id, new)?;
+            }
+            made.ids.push(id);
         }
         Ok(made)
+    }
+
+    /// Makes a file system on an empty volume, which no one uses.
+    pub(crate) fn format(&self, volume: &Volume) -> Result<(), Refusal> {
+        Ok(self.files.format(volume.id, volume.allocated)?)
     }
 
     /// The volumes are about to be deleted: whether a crash leaves their files depends on whether they are still recorded.

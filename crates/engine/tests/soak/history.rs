@@ -14,6 +14,8 @@ pub enum Hardware {
     Workstation,
     Server,
     Gpus,
+    /// The same GPUs behind NVSwitches, which isolate sets of them.
+    Board,
     /// The workstation, with a desktop on its first GPU.
     Desktop,
 }
@@ -379,12 +381,13 @@ impl History {
             Hardware::Server,
             Hardware::Server,
             Hardware::Gpus,
+            Hardware::Board,
             Hardware::Desktop,
         ]);
         let names = match on {
             Hardware::Workstation | Hardware::Desktop => &WORKSTATION,
             Hardware::Server => &SERVER,
-            Hardware::Gpus => &GPUS,
+            Hardware::Gpus | Hardware::Board => &GPUS,
         };
         let mut events = Vec::new();
         // Many partitions need virtual functions, so some histories start with them.

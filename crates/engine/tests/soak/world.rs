@@ -79,6 +79,7 @@ impl World {
             Hardware::Workstation => sim::workstation().into(),
             Hardware::Server => sim::server(),
             Hardware::Gpus => sim::gpus(),
+            Hardware::Board => sim::board(),
             Hardware::Desktop => sim::desktop(),
         };
         // While one of these is claimed, units can be stopped for it.
@@ -124,7 +125,9 @@ impl World {
                 ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:04:00.0"]
             }
             Hardware::Server => ["0000:01:00.0", "0000:02:00.0", "0000:05:00.0", "0000:03:00.0"],
-            Hardware::Gpus => ["0000:11:00.0", "0000:11:01.0", "0000:21:00.0", "0000:22:00.0"],
+            Hardware::Gpus | Hardware::Board => {
+                ["0000:11:00.0", "0000:11:01.0", "0000:21:00.0", "0000:22:00.0"]
+            }
         };
         for (number, address) in devices.into_iter().enumerate() {
             let request = RegisterDevice {
@@ -180,6 +183,7 @@ impl World {
             shutdown_grace: Duration::from_secs(1),
             journal_timeout: engine::JOURNAL_TIMEOUT,
             journal_kept: engine::JournalKept::default(),
+            guest_init: None,
         };
         let until = Instant::now() + Duration::from_secs(10);
         let engine = loop {

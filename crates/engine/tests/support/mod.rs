@@ -94,6 +94,7 @@ impl Rig {
             shutdown_grace: Duration::from_secs(1),
             journal_timeout: engine::JOURNAL_TIMEOUT,
             journal_kept: engine::JournalKept::default(),
+            guest_init: Some(self.dir.path().join("handover-guest")),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The real host: [`model::Host`] on Linux.
 
 mod detail;
+mod fabric;
+mod modes;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -11,9 +13,9 @@ use std::time::Duration;
 
 use model::{
     Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, CpuLayout, Disk,
-    Holder, Host, HostDisplay, HostError, HostLock, HostLockError, HugePool, Inventory, Kind,
-    LinkBaseline, Lock, Mac, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step, UsbDevice,
-    VfSettings,
+    FabricSets, Holder, Host, HostDisplay, HostError, HostKernel, HostLock, HostLockError,
+    HugePool, Inventory, Kind, LinkBaseline, Lock, Mac, Mark, MdevDefinition, Moment, NodeAccess,
+    Observed, Step, UsbDevice, VfSettings,
 };
 use rustix::fd::OwnedFd;
 use rustix::time::ClockId;
@@ -27,7 +29,7 @@ use crate::worker_pool::{
 };
 use crate::{
     as_found, block, boot_list, capacity, cpu_layout, disk, health, holders, host_display,
-    host_lock, huge_pools, mdevctl, neighbors, platform, problem, step, usb,
+    host_lock, huge_pools, kernel_files, mdevctl, neighbors, platform, problem, step, usb,
 };
 use detail::Depth;
 
@@ -175,6 +177,9 @@ impl LinuxHost {
         let all = || inventory.functions.keys().copied().collect();
         let wanted: Vec<Address> = only.map_or_else(all, <[Address]>::to_vec);
         self.add_detail(&mut inventory, &wanted, Depth::All);
+        if only.is_some() {
+            self.add_modes(&mut inventory, &wanted);
+        }
         Ok(inventory)
     }
 
@@ -377,6 +382,7 @@ impl Host for LinuxHost {
         // A sketch has no power state.
         inventory::add_power(&self.root, inventory, addresses);
         self.add_detail(inventory, addresses, Depth::All);
+        self.add_modes(inventory, addresses);
     }
 
     fn answers(&self, inventory: &mut Inventory, addresses: &[Address]) {
@@ -472,6 +478,10 @@ impl Host for LinuxHost {
         Ok(host_display::read(&self.root, addresses))
     }
 
+    fn fabric_sets(&self) -> Result<Option<FabricSets>, HostError> {
+        self.read_fabric()
+    }
+
     fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError> {
         if self.working.is_none() {
             return health::check(&self.root, address, link);
@@ -562,6 +572,14 @@ impl Host for LinuxHost {
             Answer::Block(found) => Ok(found),
             other => Err(unexpected(&job, &other)),
         }
+    }
+
+    fn kernel(&self) -> Option<HostKernel> {
+        kernel_files::running(&self.root)
+    }
+
+    fn kernel_modules(&self, version: &str) -> Option<PathBuf> {
+        kernel_files::modules(&self.root, version)
     }
 
     fn capacity(&self) -> Result<Capacity, HostError> {

@@ -23,7 +23,7 @@ pub type Number = (u32, u32);
 const NVIDIA: u32 = 195;
 
 /// NVIDIA's directory of its GPUs: its numbering is not in sysfs.
-const NVIDIA_GPUS: &str = "proc/driver/nvidia/gpus";
+pub const NVIDIA_GPUS: &str = "proc/driver/nvidia/gpus";
 
 /// The nodes and interfaces of a host's functions.
 #[derive(Debug, Default)]

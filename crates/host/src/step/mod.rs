@@ -16,6 +16,7 @@ mod reset;
 mod r#return;
 mod set_autoprobe;
 mod set_console;
+mod set_fabric_set;
 mod set_framebuffer;
 mod set_mdev_attribute;
 mod set_module;
@@ -107,6 +108,7 @@ pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
             set_framebuffer::observe(root, device, driver, *to)
         }
         Step::SetModule { module, to, .. } => set_module::observe(root, module, *to),
+        Step::SetFabricSet { set, to, .. } => set_fabric_set::observe(root, *set, *to),
     }
 }
 
@@ -199,6 +201,7 @@ fn change(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
             set_framebuffer::set(root, device, driver, *to)
         }
         Step::SetModule { module, to, .. } => set_module::set(root, module, *to),
+        Step::SetFabricSet { set, to, .. } => set_fabric_set::set(root, *set, *to),
     }
 }
 
@@ -226,6 +229,7 @@ fn missing(step: &Step) -> String {
         Step::SetUnit { unit, .. } => set_unit::missing(unit),
         Step::SetConsole { console, .. } => set_console::missing(*console),
         Step::SetFramebuffer { device, .. } => set_framebuffer::missing(device),
+        Step::SetFabricSet { set, .. } => set_fabric_set::missing(*set),
         Step::Mark { .. }
         | Step::Unmark { .. }
         | Step::LoadModule { .. }

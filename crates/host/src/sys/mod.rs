@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod tun;
 pub mod vfio;
+pub mod vsock;
 
 use std::io;
 

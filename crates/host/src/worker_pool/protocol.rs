@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
 use model::{
-    Address, AsFound, BlockDevice, BlockUse, Checked, Holder, HostError, LinkBaseline, Observed,
-    Step, VfSettings,
+    Address, AsFound, BlockDevice, BlockUse, Checked, FabricSets, GpuModes, Holder, HostError,
+    LinkBaseline, Observed, Step, VfSettings,
 };
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -63,6 +63,10 @@ pub enum Job {
         /// The number of the virtual one.
         index: u16,
     },
+    /// Ask NVIDIA's driver for the modes of a GPU.
+    ReadModes(Address),
+    /// Ask Fabric Manager for its sets of GPUs.
+    ReadFabric,
     /// Find the users of a block device, and what is on it.
     ExamineBlock(BlockDevice),
 }
@@ -86,6 +90,8 @@ impl Job {
             Self::ReadVf { parent, index } => {
                 format!("read the settings of virtual function {index} of {parent}")
             }
+            Self::ReadModes(address) => format!("read the modes of {address}"),
+            Self::ReadFabric => "ask Fabric Manager for its sets of GPUs".into(),
             Self::ExamineBlock(device) => format!("examine {}", device.path.display()),
         }
     }
@@ -121,6 +127,10 @@ pub enum Answer {
     Checked(Checked),
     /// The settings of the virtual function.
     Vf(VfSettings),
+    /// The modes of the GPU.
+    Modes(GpuModes),
+    /// The sets of GPUs, if there are any.
+    Fabric(Option<FabricSets>),
     /// The use of the block device.
     Block(BlockUse),
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Address, Code, Function, Id, Kind, Refusal, VfSettings};
+use crate::{Address, Code, Function, GpuModes, GuestBus, Id, Kind, Refusal, VfSettings};
 
 /// One item of a claim's request, with a count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,12 @@ pub struct Want {
     /// How many.
     #[serde(default = "one")]
     pub count: u32,
+    /// Where the guest sees it, if that was chosen; only for an instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestBus>,
+    /// The modes that all GPUs of the request must have.
+    #[serde(default, skip_serializing_if = "GpuModes::is_nothing")]
+    pub modes: GpuModes,
     /// What is wanted.
     #[serde(flatten)]
     pub kind: WantKind,
@@ -103,7 +109,7 @@ impl FromStr for Want {
         }
         let mut words = text.split(',');
         let head = words.next().unwrap_or_default();
-        let settings: Vec<(&str, &str)> = words
+        let mut settings: Vec<(&str, &str)> = words
             .map(|word| {
                 word.split_once('=').ok_or_else(|| match crate::near_miss::hint(text) {
                     Some(hint) => {
@@ -123,7 +129,13 @@ impl FromStr for Want {
         if count == 0 {
             return Err(wrong(text, "the count is 0"));
         }
-        Ok(Self { count, kind: kind(text, name, of, &settings)? })
+        let guest = settings.extract_if(.., |(key, _)| *key == "guest").next();
+        let guest = guest.map(|(_, value)| value.parse::<GuestBus>()).transpose();
+        let guest = guest.map_err(|error| wrong(text, &error.to_string()))?;
+        let is_gpu = name != "vf" && !name.starts_with("profile=") && !name.starts_with("mdev=");
+        let modes = if is_gpu { modes(text, &mut settings)? } else { GpuModes::default() };
+        let want = Self { count, guest, modes, kind: kind(text, name, of, &settings)? };
+        want.expect_one_place().map(|()| want)
     }
 }
 
@@ -133,10 +145,24 @@ pub const GRAMMAR: &str = "  0000:01:00.0            this device, with its IOMMU
   gpu, 2xgpu              any GPU, any two (also nic, nvme, accelerator, ...)
   10de:20b0, 2x10de:20b0  any device of that vendor and device id
   gpu,node=0              any GPU on NUMA node 0
+  gpu,ecc=on              an NVIDIA GPU in this mode (also mig=on, cc=on, or off)
   vf@0000:03:00.0         a virtual function of that NIC
   4xvf@nic0,vlan=100      four, on VLAN 100 (mac, vlan, qos, trust, spoofchk, min_tx_rate, max_tx_rate)
   profile=L40S-1Q         a vGPU of that profile, by mdev or by NVIDIA's vendor VFIO (@DEVICE chooses the GPU)
-  mdev=UUID               an existing mediated device";
+  mdev=UUID               an existing mediated device
+  gpu,guest=06:00         any GPU, at this address in the guest (only for an instance)";
+
+/// Takes the modes of a GPU out of the settings.
+fn modes(text: &str, settings: &mut Vec<(&str, &str)>) -> Result<GpuModes, Refusal> {
+    let mut modes = GpuModes::default();
+    for (key, value) in settings.extract_if(.., |(key, _)| GpuModes::KEYS.contains(key)) {
+        match value {
+            "on" | "off" => modes.set(key, value == "on"),
+            _ => return Err(wrong(text, &format!("expected on or off after {key}="))),
+        }
+    }
+    Ok(modes)
+}
 
 /// The last VLAN tag; 4095 is reserved (IEEE 802.1Q).
 const LAST_VLAN: u16 = 4094;
@@ -304,6 +330,7 @@ impl Want {
         if self.count > 1 && matches!(self.kind, WantKind::Device(_) | WantKind::Mdev(_)) {
             return Err(wrong(&named, "it is a single device"));
         }
+        self.expect_one_place()?;
         let WantKind::Vf { settings, .. } = &self.kind else { return Ok(()) };
         if self.count > 1 && settings.mac.is_some() {
             return Err(wrong(&named, "several virtual functions cannot all have one mac"));
@@ -317,10 +344,25 @@ impl Want {
         Ok(())
     }
 
+    fn expect_one_place(&self) -> Result<(), Refusal> {
+        if self.count > 1 && self.guest.is_some() {
+            let named = self.kind.to_string();
+            return Err(wrong(&named, "several devices cannot all have one address in the guest"));
+        }
+        Ok(())
+    }
+
+    /// One of a kind.
+    #[must_use]
+    pub const fn one(kind: WantKind) -> Self {
+        let modes = GpuModes { ecc: None, mig: None, cc: None };
+        Self { count: 1, guest: None, modes, kind }
+    }
+
     /// One whole device.
     #[must_use]
     pub fn device(address: Address) -> Self {
-        Self { count: 1, kind: WantKind::Device(address.to_string()) }
+        Self::one(WantKind::Device(address.to_string()))
     }
 }
 
@@ -358,6 +400,27 @@ mod tests {
     }
 
     #[test]
+    fn modes_of_a_gpu_are_asked_for_by_kind_and_by_name() {
+        for text in ["gpu", "10de:20b0,node=1", "gpu0", "0000:01:00.0"] {
+            let want: Want = format!("{text},ecc=on,mig=off").parse().unwrap();
+            assert_eq!(want.modes, GpuModes { ecc: Some(true), mig: Some(false), cc: None });
+            let plain: Want = text.parse().unwrap();
+            assert_eq!(want.kind, plain.kind, "{text}");
+            assert!(plain.modes.is_nothing());
+        }
+    }
+
+    #[test]
+    fn an_address_in_the_guest_can_be_chosen_for_any_device() {
+        for text in ["0000:01:00.0", "gpu,node=1", "vf@nic0,vlan=7", "profile=nvidia-474"] {
+            let plain: Want = text.parse().unwrap();
+            let placed: Want = format!("{text},guest=06:00").parse().unwrap();
+            assert_eq!(placed.guest.unwrap().to_string(), "06:00");
+            assert_eq!(Want { guest: None, ..placed }, plain, "{text}");
+        }
+    }
+
+    #[test]
     fn invalid_wants_are_refused_with_the_grammar() {
         for text in [
             "",
@@ -372,6 +435,11 @@ mod tests {
             "gpu,x",
             "mdev=1",
             "gpu0,node=1",
+            "gpu,guest=00:00",
+            "gpu,guest=06:01",
+            "2xgpu,guest=06:00",
+            "gpu,ecc=yes",
+            "vf@nic0,mig=on",
         ] {
             let refusal = text.parse::<Want>().unwrap_err();
             assert_eq!(refusal.code, Code::InvalidRequest, "{text}");
@@ -400,7 +468,9 @@ mod tests {
 
     #[test]
     fn json_and_text_mean_the_same() {
-        for text in ["2xgpu,node=0", "vf@nic0,vlan=7", "profile=nvidia-474", "gpu0"] {
+        for text in
+            ["2xgpu,node=0", "vf@nic0,vlan=7", "profile=nvidia-474", "gpu0", "gpu0,guest=06:00"]
+        {
             let want: Want = text.parse().unwrap();
             let json = serde_json::to_string(&want).unwrap();
             assert_eq!(serde_json::from_str::<Want>(&json).unwrap(), want, "{json}");

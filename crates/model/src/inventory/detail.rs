@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MdevType, MigInstance, VgpuTypes};
+use super::{GpuModes, MdevType, MigInstance, VgpuTypes};
 
 /// Further facts about a function. A value that could not be read is `None`, with a note in the function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Detail {
     /// The instances of an NVIDIA GPU in MIG mode (`/proc/driver/nvidia/capabilities`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mig: Vec<MigInstance>,
+    /// Modes of an NVIDIA GPU, as far as its driver tells them.
+    #[serde(default, skip_serializing_if = "GpuModes::is_nothing")]
+    pub modes: GpuModes,
     /// Whether its configuration space reads as all ones: it does not respond.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silent: bool,

@@ -7,6 +7,7 @@
 mod change;
 mod detail;
 mod function;
+mod gpu_modes;
 mod parts;
 mod reset;
 mod short_title;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use change::{Change, ChangeKind, ErrorStage, Node};
 pub use detail::{Acs, Detail, Link, PortType, ResizableBar};
 pub use function::{Bar, Function, Nodes, Power, VirtualFunctions, is_vfio};
+pub use gpu_modes::{GpuModes, on_or_off};
 pub use parts::{Mdev, MdevType, MigInstance, VgpuType, VgpuTypes};
 pub use reset::{ResetDomain, ResetReach};
 pub use short_title::short_titles;

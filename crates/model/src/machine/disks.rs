@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BlockFile, DiskFormat, HostBlock};
+use super::{BlockFile, DiskFormat, HostBlock, PartKey};
 use crate::{Code, Refusal};
 
 /// The longest serial number: what virtio, ATA and NVMe disks can show (VIRTIO 1.2, 5.2.6.1; ATA8-ACS, 7.16.7.10).
@@ -25,6 +25,9 @@ pub struct GuestDisk {
     /// Where a guest with cloud-init mounts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_path: Option<String>,
+    /// The port for devices that it is behind, if it was plugged into the running machine: it can leave again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u32>,
 }
 
 /// The content of a disk.
@@ -73,6 +76,12 @@ impl GuestDisk {
         }
     }
 
+    /// What it is known by while it comes or leaves.
+    #[must_use]
+    pub fn key(&self) -> PartKey {
+        PartKey::Disk(self.serial.clone())
+    }
+
     /// The path at which Linux guests find it.
     #[must_use]
     pub fn guest_path(&self) -> String {
@@ -98,6 +107,12 @@ pub enum DiskBus {
 impl DiskBus {
     /// Every bus.
     pub const ALL: [Self; 4] = [Self::Virtio, Self::Scsi, Self::Nvme, Self::Sata];
+
+    /// Whether a disk connected so can be plugged into a running machine, and leave it: it is a PCI device of its own.
+    #[must_use]
+    pub const fn is_hot_pluggable(self) -> bool {
+        matches!(self, Self::Virtio | Self::Nvme)
+    }
 
     /// How many disks and CD-ROMs the SATA controller has room for.
     pub const SATA_PORTS: usize = 6;
@@ -179,7 +194,8 @@ mod tests {
         let content = DiskContent::Volume(Uuid::nil());
         let serial = "disk1".to_owned();
         let bus = DiskBus::Virtio;
-        let disk = GuestDisk { content, bus, serial, read_only: false, mount_path: None };
+        let disk =
+            GuestDisk { content, bus, serial, read_only: false, mount_path: None, port: None };
         assert_eq!(disk.guest_path(), "/dev/disk/by-id/virtio-disk1");
         let text = serde_json::to_string(&disk).unwrap();
         assert_eq!(serde_json::from_str::<GuestDisk>(&text).unwrap(), disk, "{text}");

@@ -5,15 +5,19 @@
 mod access;
 mod block;
 mod choice;
+mod container;
 mod cpu;
 mod disks;
 mod display;
 mod execution;
 mod forward;
+mod guest_bus;
 mod huge_pages;
 mod life;
 mod network;
 mod options;
+mod part;
+mod part_key;
 mod passt;
 mod placement;
 mod plug;
@@ -34,21 +38,26 @@ pub use block::{
     block_has_data, block_in_use, check_block_name,
 };
 pub use choice::Choice;
+pub use container::{ContainerBoot, ContainerRun, HostKernel};
 pub use cpu::{Cpu, GuestOs, Topology};
 pub use disks::{DiskBus, DiskContent, DiskFile, GuestDisk, check_serial, is_serial};
 pub use display::{Display, DisplayProtocol, Secret};
 pub use execution::{Execution, Halt};
 pub use forward::{Forward, ForwardError, Protocol};
+pub use guest_bus::{GuestBus, GuestBusError};
 pub use huge_pages::{HugeMemory, HugePagesUse, HugePool};
 pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, RestartPolicy};
 pub use network::{CardLink, NetworkCard, check_interface_name};
 pub use options::{Firmware, MachineOptions, Seed};
+pub use part::{NewPart, PartPlug};
+pub use part_key::{PartKey, PartKind, PartPlace};
 pub use passt::PasstKind;
 pub use placement::{
     Cell, CpuLayout, GuestRoot, HostCpu, NodeDevice, Placement, PlacementUse, Placing,
 };
 pub use plug::{
-    MOST_SPARE_PORTS, Moving, Plug, PluggedFunction, SparePorts, USUAL_SPARE_PORTS, Unplugged,
+    MOST_SPARE_PORTS, Moving, MovingParts, Plug, PluggedFunction, SparePorts, USUAL_SPARE_PORTS,
+    Unplugged,
 };
 pub use rom::{Rom, check_rom};
 pub use seat::{MOST_USB, RestartUnits, Seat, UsbDevice, UsbWish};
@@ -77,6 +86,9 @@ pub struct MachineSpec {
     pub kernel: Option<KernelBoot>,
     /// The root disk.
     pub disk: Option<MachineDisk>,
+    /// A container image as its root, in place of a root disk.
+    #[serde(default)]
+    pub container: Option<ContainerBoot>,
     /// Its other disks, with their files, in the order of `options.disks`.
     #[serde(default)]
     pub disks: Vec<DiskFile>,
@@ -146,6 +158,9 @@ pub struct GuestSlot {
     /// come and go.
     #[serde(default)]
     pub port: u32,
+    /// The bus that its port leads to in the guest, if it was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus: Option<GuestBus>,
     /// The functions in it.
     pub functions: Vec<GuestFunction>,
 }
@@ -197,7 +212,7 @@ impl GuestSlot {
                 function: if keep { host.function() } else { turn },
             })
             .collect();
-        Self { port: 0, functions }
+        Self { port: 0, bus: None, functions }
     }
 
     /// The same in another port.
@@ -229,7 +244,7 @@ impl GuestSlot {
         match part.partition.as_ref().and_then(Partition::mdev) {
             Some(uuid) => {
                 let source = GuestSource::Mdev(uuid);
-                Self { port: 0, functions: vec![GuestFunction { source, function: 0 }] }
+                Self { port: 0, bus: None, functions: vec![GuestFunction { source, function: 0 }] }
             }
             None => Self::place(part.guests().map(|member| member.address)),
         }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Forward;
+use super::{Forward, PartKey};
 use crate::{Code, Mac, Refusal};
 
 /// The longest name of a network interface (`IFNAMSIZ` in include/uapi/linux/if.h, without the zero at the end).
@@ -21,6 +21,9 @@ pub struct NetworkCard {
     pub link: CardLink,
     /// Ports of the host that lead to ports of the guest; only by passt.
     pub forwards: Vec<Forward>,
+    /// The port for devices that it is behind, if it was plugged into the running machine: it can leave again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u32>,
 }
 
 /// How a network card is connected to the host's networks.
@@ -86,11 +89,30 @@ impl NetworkCard {
     /// The most cards of a machine.
     pub const MOST: usize = 8;
 
-    /// The host's interface of a machine's card that is not connected by passt, such as `ho-1a2b3c4d-0`.
+    /// The host's interface of a machine's card that is not connected by passt, such as `ho-1a2b3c4d-0`. `number` is its place
+    /// among the machine's cards; one behind a port for devices is named by that, such as `ho-1a2b3c4d-p2`, because others
+    /// before it can leave.
     #[must_use]
-    pub fn host_interface(machine: Uuid, number: usize) -> String {
+    pub fn host_interface(&self, machine: Uuid, number: usize) -> String {
         let id = machine.simple().to_string();
-        format!("ho-{}-{number}", id.get(..8).unwrap_or(&id))
+        let id = id.get(..8).unwrap_or(&id);
+        match self.port {
+            None => format!("ho-{id}-{number}"),
+            Some(port) => Self::interface_at(machine, port),
+        }
+    }
+
+    /// The host's interface of the card that is behind this port.
+    #[must_use]
+    pub fn interface_at(machine: Uuid, port: u32) -> String {
+        let id = machine.simple().to_string();
+        format!("ho-{}-p{port:x}", id.get(..8).unwrap_or(&id))
+    }
+
+    /// What it is known by while it comes or leaves.
+    #[must_use]
+    pub const fn key(&self) -> PartKey {
+        PartKey::Card(self.mac)
     }
 }
 
@@ -130,9 +152,14 @@ mod tests {
     #[test]
     fn a_cards_interface_has_a_name_that_fits() {
         let machine = Uuid::from_u128(u128::MAX);
-        let name = NetworkCard::host_interface(machine, NetworkCard::MOST - 1);
+        let link = CardLink::Bridge { bridge: "br0".into() };
+        let card = NetworkCard { mac: Mac([2; 6]), link, forwards: Vec::new(), port: None };
+        let name = card.host_interface(machine, NetworkCard::MOST - 1);
         assert_eq!(name, "ho-ffffffff-7");
         assert!(check_interface_name(&name).is_ok());
+        let plugged = NetworkCard { port: Some(0xff), ..card }.host_interface(machine, 0);
+        assert_eq!(plugged, "ho-ffffffff-pff");
+        assert!(check_interface_name(&plugged).is_ok());
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cpu, DeviceAccess, Display, Forward, GuestDisk, HugePagesUse, Life, Moving, NetworkCard,
-    Placement, PlacementUse, Rom, Seat, Secret, USUAL_SPARE_PORTS,
+    ContainerRun, Cpu, DeviceAccess, Display, Forward, GuestDisk, HugePagesUse, Life, Moving,
+    NetworkCard, PartKey, PartKind, PartPlace, Placement, PlacementUse, Rom, Seat, Secret,
+    USUAL_SPARE_PORTS,
 };
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
@@ -24,6 +25,18 @@ pub struct MachineOptions {
     pub disks: Vec<GuestDisk>,
     /// Whether there is no root disk: the image is only in a CD-ROM, and the machine boots that or one of `disks`.
     pub is_without_root: bool,
+    /// What it runs of its image, if that is a container image. Launchers do not read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerRun>,
+    /// Where the kernel of a container image's machine was from at its last start, in words. Launchers do not read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub booted: Option<String>,
+    /// The name of that kernel's files. Launchers do not read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_key: Option<String>,
+    /// What a client of the agent in the guest of a container image must know, since its last start. Launchers do not read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_token: Option<Secret>,
     /// Its screen, if any.
     pub display: Option<Display>,
     /// The password of viewers that reach the screen by its address.
@@ -60,6 +73,9 @@ pub struct MachineOptions {
     /// read it. Machines that earlier versions started have none, and open groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_access: Option<DeviceAccess>,
+    /// The set of GPUs that is active in NVIDIA's Fabric Manager while it runs. Launchers do not read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fabric_set: Option<u32>,
     /// What it gets of the host's display, keyboard and other USB devices. Launchers do not read it.
     #[serde(skip_serializing_if = "Seat::is_nothing")]
     pub seat: Seat,
@@ -73,6 +89,28 @@ impl MachineOptions {
     #[must_use]
     pub fn spare_ports(&self) -> u32 {
         self.spare_ports.unwrap_or(USUAL_SPARE_PORTS)
+    }
+
+    /// The ports for devices that its disks and network cards are behind.
+    pub fn part_ports(&self) -> impl Iterator<Item = u32> {
+        let disks = self.disks.iter().filter_map(|disk| disk.port);
+        disks.chain(self.cards.iter().filter_map(|card| card.port))
+    }
+
+    /// The port of a disk or network card that can leave the running machine.
+    #[must_use]
+    pub fn place_of(&self, key: &PartKey) -> Option<PartPlace> {
+        let (port, kind) = match key {
+            PartKey::Disk(serial) => {
+                let disk = self.disks.iter().find(|disk| disk.serial == *serial)?;
+                (disk.port?, PartKind::Disk)
+            }
+            PartKey::Card(mac) => {
+                let card = self.cards.iter().find(|card| card.mac == *mac)?;
+                (card.port?, PartKind::Card)
+            }
+        };
+        Some(PartPlace { port, kind })
     }
 
     /// The cards that passt connects.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DeviceAccess, GuestSlot, GuestSource, Rom};
+use super::{DeviceAccess, GuestSlot, GuestSource, PartKey, Rom};
 use crate::Address;
 
 /// How many ports for further devices a machine has if nothing else is asked for.
@@ -66,6 +66,48 @@ pub struct Moving {
     pub leaving: Vec<Uuid>,
     /// Those that the guest has ejected without a request. They stay the instance's, and are plugged at its next start.
     pub ejected: Vec<Uuid>,
+    /// The same of its disks and network cards.
+    #[serde(skip_serializing_if = "MovingParts::is_still")]
+    pub parts: MovingParts,
+}
+
+/// The disks and network cards of an instance that come to its running machine or leave it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MovingParts {
+    /// The one that the operation under way attaches or detaches.
+    pub now: Option<PartKey>,
+    /// Those that the guest was asked to let go of, and that the instance no longer has as soon as it does.
+    pub leaving: Vec<PartKey>,
+    /// Those that the guest has ejected without a request. They stay the instance's, and are plugged at its next start.
+    pub ejected: Vec<PartKey>,
+}
+
+impl MovingParts {
+    /// Whether none moves.
+    #[must_use]
+    pub fn is_still(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Forgets one, because it left or arrived.
+    pub fn forget(&mut self, part: &PartKey) {
+        self.now = self.now.take().filter(|now| now != part);
+        self.leaving.retain(|one| one != part);
+        self.ejected.retain(|one| one != part);
+    }
+
+    /// Notes that the guest was asked to let go of one, and has not done so yet.
+    pub fn wait_for(&mut self, part: &PartKey) {
+        self.forget(part);
+        self.leaving.push(part.clone());
+    }
+
+    /// Notes that the guest has ejected one.
+    pub fn note_ejected(&mut self, part: &PartKey) {
+        self.forget(part);
+        self.ejected.push(part.clone());
+    }
 }
 
 impl Moving {
@@ -96,10 +138,11 @@ mod tests {
     #[test]
     fn a_device_is_in_one_list_at_most() {
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let mut moving = Moving { now: Some(one), leaving: vec![], ejected: vec![one, two] };
+        let mut moving = Moving { now: Some(one), ejected: vec![one, two], ..Moving::default() };
         moving.wait_for(one);
         moving.wait_for(one);
-        assert_eq!(moving, Moving { now: None, leaving: vec![one], ejected: vec![two] });
+        let expected = Moving { leaving: vec![one], ejected: vec![two], ..Moving::default() };
+        assert_eq!(moving, expected);
         moving.forget(one);
         moving.forget(two);
         assert!(moving.is_still());

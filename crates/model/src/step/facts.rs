@@ -51,6 +51,8 @@ pub enum UndoOrder {
     Files,
     /// Access to nodes, before all functions.
     Access,
+    /// Sets of GPUs that NVSwitch isolates, before their GPUs are the host's again.
+    Fabric,
     /// The partition of a device.
     Partition,
     /// `driver_override`.
@@ -97,7 +99,7 @@ impl UndoOrder {
     #[must_use]
     pub const fn stage(self) -> UndoStage {
         match self {
-            Self::Files | Self::Access => UndoStage::BeforeAll,
+            Self::Files | Self::Access | Self::Fabric => UndoStage::BeforeAll,
             Self::Partition
             | Self::Override
             | Self::Unbind
@@ -117,7 +119,7 @@ impl UndoOrder {
     /// Whether the claim ends although the step fails: the card itself is back, and later steps do not need this one.
     #[must_use]
     pub const fn is_optional(self) -> bool {
-        matches!(self, Self::Modules | Self::Framebuffers | Self::Consoles)
+        matches!(self, Self::Fabric | Self::Modules | Self::Framebuffers | Self::Consoles)
     }
 }
 

@@ -18,6 +18,7 @@ mod restoring;
 mod r#return;
 mod set_autoprobe;
 mod set_console;
+mod set_fabric_set;
 mod set_framebuffer;
 mod set_mdev_attribute;
 mod set_module;
@@ -32,6 +33,7 @@ mod unbind;
 mod undefine_mdev;
 mod unmark;
 mod values;
+mod words;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -156,6 +158,17 @@ pub enum Step {
         address: Address,
         /// The unit.
         unit: String,
+        /// Whether it was active.
+        from: bool,
+        /// Whether it will be active.
+        to: bool,
+    },
+    /// Activate or deactivate a set of GPUs in NVIDIA's Fabric Manager.
+    SetFabricSet {
+        /// The first GPU of the set.
+        address: Address,
+        /// Fabric Manager's number of the set.
+        set: u32,
         /// Whether it was active.
         from: bool,
         /// Whether it will be active.
@@ -388,6 +401,7 @@ kinds! {
     SetConsole => set_console,
     SetFramebuffer => set_framebuffer,
     SetModule => set_module,
+    SetFabricSet => set_fabric_set,
 }
 
 /// Distinguishes two steps of one kind for one function.
@@ -398,6 +412,7 @@ enum Part<'a> {
     Mdev(Uuid),
     Unit(&'a str),
     Console(u32),
+    FabricSet(u32),
     Named(&'a str),
 }
 
@@ -442,7 +457,8 @@ impl Step {
             | Self::SetVgpu { address, .. }
             | Self::SetConsole { address, .. }
             | Self::SetFramebuffer { address, .. }
-            | Self::SetModule { address, .. } => Some(*address),
+            | Self::SetModule { address, .. }
+            | Self::SetFabricSet { address, .. } => Some(*address),
         }
     }
 
@@ -456,6 +472,7 @@ impl Step {
             | Self::GrantNode { node: VfioNode::MdevGroup(uuid), .. } => Part::Mdev(*uuid),
             Self::SetUnit { unit, .. } => Part::Unit(unit),
             Self::SetConsole { console, .. } => Part::Console(*console),
+            Self::SetFabricSet { set, .. } => Part::FabricSet(*set),
             Self::SetFramebuffer { device: name, .. } | Self::SetModule { module: name, .. } => {
                 Part::Named(name)
             }
@@ -517,6 +534,9 @@ impl Step {
             Self::SetModule { address, module, from, to } => {
                 set_module::inverse(address, module, from, to)
             }
+            Self::SetFabricSet { address, set, from, to } => {
+                set_fabric_set::inverse(address, set, from, to)
+            }
             Self::SetVfCount { address, from, to } => set_vf_count::inverse(address, from, to),
             Self::SetAutoprobe { address, from, to } => set_autoprobe::inverse(address, from, to),
             Self::SetVf { address, parent, index, from, to } => {
@@ -542,55 +562,6 @@ impl Step {
             }
             Self::SetVgpu { address, from, to } => set_vgpu::inverse(address, from, to),
         })
-    }
-
-    /// The step in words, for the journal, plans and progress.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Mark { address, .. } => mark::describe(*address),
-            Self::Unmark { address, .. } => unmark::describe(*address),
-            Self::LoadModule { module } => load_module::describe(module),
-            Self::SetOverride { address, to, .. } => {
-                set_override::describe(*address, to.as_deref())
-            }
-            Self::Unbind { address, driver } => unbind::describe(*address, driver),
-            Self::Bind { address, driver } => bind::describe(*address, driver),
-            Self::Return { address, driver } => r#return::describe(*address, driver),
-            Self::SetPower { address, to, .. } => set_power::describe(*address, *to),
-            Self::GrantGroup { group, to, .. } => grant_group::describe(*group, *to),
-            Self::GrantNode { address, node, to, .. } => grant_node::describe(*address, *node, *to),
-            Self::Evict { address, user, .. } => evict::describe(*address, user),
-            Self::SetPersistence { address, to, .. } => set_persistence::describe(*address, *to),
-            Self::SetUnit { unit, to, .. } => set_unit::describe(unit, *to),
-            Self::Reset { address, .. } => reset::describe(*address),
-            Self::SetVfCount { address, to, .. } => set_vf_count::describe(*address, *to),
-            Self::SetAutoprobe { address, to, .. } => set_autoprobe::describe(*address, *to),
-            Self::SetVf { address, parent, index, to, .. } => {
-                set_vf::describe(*address, *parent, *index, to)
-            }
-            Self::CreateMdev { address, uuid, type_id } => {
-                create_mdev::describe(*address, *uuid, type_id)
-            }
-            Self::RemoveMdev { address, uuid, .. } => remove_mdev::describe(*address, *uuid),
-            Self::SetMdevAttribute { uuid, name, value, .. } => {
-                set_mdev_attribute::describe(*uuid, name, value)
-            }
-            Self::DefineMdev { uuid, .. } => define_mdev::describe(*uuid),
-            Self::UndefineMdev { uuid, .. } => undefine_mdev::describe(*uuid),
-            Self::AddToBootList { address, driver, .. } => {
-                add_to_boot_list::describe(*address, driver)
-            }
-            Self::RemoveFromBootList { address, .. } => remove_from_boot_list::describe(*address),
-            Self::SetVgpu { address, to, .. } => set_vgpu::describe(*address, *to),
-            Self::SetConsole { address, console, to, .. } => {
-                set_console::describe(*address, *console, *to)
-            }
-            Self::SetFramebuffer { device, driver, to, .. } => {
-                set_framebuffer::describe(device, driver, *to)
-            }
-            Self::SetModule { module, to, .. } => set_module::describe(module, *to),
-        }
     }
 }
 

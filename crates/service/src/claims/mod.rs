@@ -178,7 +178,16 @@ pub(crate) fn user(uid: Option<u32>) -> Result<Option<u32>, Refusal> {
 }
 
 fn request(body: CreateClaim) -> Result<ClaimRequest, Refusal> {
-    let wants = body.wants.into_iter().map(want).collect::<Result<_, _>>()?;
+    let wants: Vec<Want> = body.wants.into_iter().map(want).collect::<Result<_, _>>()?;
+    if let Some(want) = wants.iter().find(|want| want.guest.is_some()) {
+        return Err(invalid(
+            format!(
+                "an address in the guest is asked for {}, and a claim is no machine's",
+                want.kind
+            ),
+            "leave `guest` out; `handover instance create --device` takes it",
+        ));
+    }
     let step = if body.prepare.unwrap_or(true) { ClaimStep::Prepare } else { ClaimStep::Reserve };
     Ok(ClaimRequest {
         reason: body.reason,

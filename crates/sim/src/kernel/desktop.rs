@@ -64,11 +64,13 @@ impl Kernel {
         }
     }
 
-    /// What draws, by name, and whether it does.
+    /// What draws, by name, and whether it does; fabric sets are among it.
     pub(crate) fn drawn(&self) -> std::collections::BTreeMap<String, bool> {
         let consoles = self.consoles.iter().map(|(number, on)| (format!("vtcon{number}"), *on));
         let others = self.framebuffers.iter().chain(&self.card_modules);
-        consoles.chain(others.map(|(name, on)| (name.clone(), *on))).collect()
+        let sets = self.fabric.iter().flat_map(|fabric| &fabric.sets);
+        let sets = sets.map(|set| (format!("fabric set {}", set.id), set.is_active));
+        consoles.chain(others.map(|(name, on)| (name.clone(), *on))).chain(sets).collect()
     }
 
     /// Whether the native driver of the desktop's card would wait for what still draws on it.

@@ -37,6 +37,13 @@ impl Kernel {
         }
     }
 
+    /// The modes of a GPU on NVIDIA's driver.
+    fn modes_of(&self, address: Address) -> model::GpuModes {
+        let driver = self.functions.get(&address).and_then(|state| state.driver.as_deref());
+        let known = self.modes.get(&address).filter(|_| driver == Some("nvidia"));
+        known.copied().unwrap_or_default()
+    }
+
     /// The detail of a function.
     pub(crate) fn detail(&self, address: Address) -> Detail {
         let link = self.links.get(&address).map(|link| Link {
@@ -54,6 +61,7 @@ impl Kernel {
             vf_count: self.vf_count(address),
             mdev_types: self.mdev_types(address),
             vgpu: self.listed_vgpus(address),
+            modes: self.modes_of(address),
             ..Detail::default()
         }
     }

@@ -107,6 +107,8 @@ pub(crate) struct Kernel {
     pub(crate) framebuffers: BTreeMap<String, bool>,
     /// Modules on the driver of the desktop's card, and whether they are loaded.
     pub(crate) card_modules: BTreeMap<String, bool>,
+    /// The sets of GPUs that Fabric Manager tells.
+    pub(crate) fabric: Option<model::FabricSets>,
     pub(crate) holders: Vec<Use>,
     /// The machine that has a group open.
     pub(crate) users: BTreeMap<u32, Uuid>,
@@ -115,6 +117,8 @@ pub(crate) struct Kernel {
     pub(crate) removed: BTreeSet<Address>,
     /// Functions that do not respond.
     pub(crate) silent: BTreeSet<Address>,
+    /// The modes of GPUs, which their own driver tells.
+    pub(crate) modes: BTreeMap<Address, model::GpuModes>,
     pub(crate) links: BTreeMap<Address, LinkBaseline>,
     pub(crate) resets: Vec<ResetDone>,
     /// The result of the next reset.
@@ -145,11 +149,13 @@ impl Kernel {
             consoles: BTreeMap::new(),
             framebuffers: BTreeMap::new(),
             card_modules: BTreeMap::new(),
+            fabric: hardware.fabric.clone(),
             holders: Vec::new(),
             users: BTreeMap::new(),
             serials: hardware.serials.clone(),
             removed: BTreeSet::new(),
             silent: BTreeSet::new(),
+            modes: BTreeMap::new(),
             links: BTreeMap::new(),
             resets: Vec::new(),
             outcome: Outcome::Well,

@@ -1,6 +1,8 @@
 //! Machines in memory.
 
+mod controls;
 mod ports;
+mod vsock;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,8 +16,8 @@ use std::time::Duration;
 use model::{
     Address, Availability, Choice, DeviceAccess, Display, Execution, Exit, Firmware, Forward,
     GuestSlot, GuestSource, Halt, Host, KnownMachine, LaunchError, Launcher, MachineHandle,
-    MachineOptions, MachineRun, MachineSpec, Plug, PluggedFunction, Presence, Rom, ShutDown,
-    Unplugged, Usage, VmmProcess,
+    MachineOptions, MachineRun, MachineSpec, PartPlace, PartPlug, Plug, PluggedFunction, Presence,
+    Rom, ShutDown, Unplugged, Usage, VmmProcess,
 };
 use uuid::Uuid;
 
@@ -64,6 +66,8 @@ struct Inside {
     ports: BTreeMap<Uuid, Ports>,
     /// Whether the VMM takes descriptors of devices.
     takes_descriptors: bool,
+    /// How many requests to take a device out are not answered in time.
+    late_answers: u32,
     /// Guests that do not let go of devices.
     stubborn: BTreeSet<Uuid>,
     /// Why the next plug fails, and how many functions the machine has taken by then.
@@ -71,6 +75,14 @@ struct Inside {
     /// How often the variables of machines' firmware were removed.
     forgotten: BTreeMap<Uuid, u32>,
     busy_port: Option<u16>,
+    /// Whether machines can have vsock.
+    has_vsock: bool,
+    /// What serves connections to guests by vsock.
+    vsock_guest: Option<vsock::Serve>,
+    /// What the inits of container images wrote of how their commands ended.
+    results: BTreeMap<Uuid, Vec<u8>>,
+    /// Whether virtual processors cannot be pinned.
+    refuses_pins: bool,
 }
 
 impl Inside {
@@ -108,109 +120,6 @@ impl SimLauncher {
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets the VMM take descriptors of devices, where the kernel has nodes for them.
-    pub fn set_takes_descriptors(&self) {
-        self.inside().takes_descriptors = true;
-    }
-
-    /// Lets a service own the processes of machines that are started from now on, as libvirt does.
-    pub fn set_service(&self) {
-        self.inside().service = true;
-    }
-
-    /// Makes the next launch fail.
-    pub fn refuse_next(&self, reason: &str) {
-        self.inside().refusal = Some(reason.into());
-    }
-
-    /// Makes the next removal of files fail.
-    pub fn refuse_next_removal(&self, reason: &str) {
-        self.inside().removal_refusal = Some(reason.into());
-    }
-
-    /// Makes the VMM unavailable, or available again.
-    pub fn set_missing(&self, reason: Option<&str>) {
-        self.inside().missing = reason.map(Into::into);
-    }
-
-    /// Makes this host one without UEFI firmware, without passt and without swtpm.
-    pub fn set_bare(&self) {
-        let mut inside = self.inside();
-        (inside.no_uefi, inside.no_network, inside.no_tpm) = (true, true, true);
-    }
-
-    /// How often the variables of a machine's firmware were removed.
-    #[must_use]
-    pub fn forgotten(&self, id: Uuid) -> u32 {
-        self.inside().forgotten.get(&id).copied().unwrap_or_default()
-    }
-
-    /// What the machine was last started with.
-    #[must_use]
-    pub fn launched(&self, id: Uuid) -> Option<MachineSpec> {
-        self.inside().launched.get(&id).cloned()
-    }
-
-    /// The host loses its bridges.
-    pub fn set_no_bridge(&self) {
-        self.inside().no_bridge = true;
-    }
-
-    /// Lets another program listen on a port.
-    pub fn set_busy_port(&self, port: u16) {
-        self.inside().busy_port = Some(port);
-    }
-
-    /// Makes the presence of machines unknown, or known again.
-    pub fn set_unknown(&self, id: Uuid, unknown: bool) {
-        let mut inside = self.inside();
-        if unknown {
-            inside.unknown.insert(id);
-        } else {
-            inside.unknown.remove(&id);
-        }
-    }
-
-    /// Lets the VMM stop a guest, or takes back why it did.
-    pub fn set_halted(&self, id: Uuid, halt: Option<Halt>) {
-        let mut inside = self.inside();
-        match halt {
-            Some(halt) => drop(inside.halted.insert(id, halt)),
-            None => drop(inside.halted.remove(&id)),
-        }
-    }
-
-    /// What a machine uses from now on.
-    pub fn set_usage(&self, id: Uuid, usage: Usage) {
-        self.inside().usage.insert(id, usage);
-    }
-
-    /// Lets a guest run this agent, or none.
-    pub fn set_agent(&self, id: Uuid, agent: Option<SimAgent>) {
-        let mut inside = self.inside();
-        match agent {
-            Some(agent) => drop(inside.agents.insert(id, agent)),
-            None => drop(inside.agents.remove(&id)),
-        }
-    }
-
-    /// Makes all monitors silent, or answer again.
-    pub fn set_silent(&self, silent: bool) {
-        self.inside().silent = silent;
-    }
-
-    /// The guest shuts itself down.
-    pub fn exit(&self, id: Uuid, code: i32) {
-        self.end(id, Some(code));
-    }
-
-    /// All machines end with the host's reboot.
-    pub fn reboot(&self) {
-        for id in self.running() {
-            self.end(id, None);
-        }
     }
 
     /// The running machines.
@@ -404,10 +313,19 @@ impl Launcher for SimLauncher {
         }
         inside.started += 1;
         let handle = MachineHandle { id: spec.id, run: inside.current_run(), boot_id };
+        if let Some(container) = &spec.container {
+            let end = container.config.len().saturating_sub(4096);
+            let record = container.config.get(end..).unwrap_or_default().to_vec();
+            inside.results.insert(spec.id, record);
+        }
         inside.launched.insert(spec.id, spec.clone());
         inside.ports.insert(spec.id, Ports::of(spec));
         inside.running.insert(spec.id, handle.clone());
         Ok(handle)
+    }
+
+    fn is_pinned(&self, _id: Uuid) -> bool {
+        !self.inside().refuses_pins
     }
 
     fn find(&self, id: Uuid) -> Presence {
@@ -518,6 +436,23 @@ impl Launcher for SimLauncher {
         Ok(Some(ours))
     }
 
+    fn has_vsock(&self) -> bool {
+        self.inside().has_vsock
+    }
+
+    fn open_vsock(
+        &self,
+        cid: u32,
+        _port: u32,
+        _within: Duration,
+    ) -> Result<UnixStream, LaunchError> {
+        self.connect_vsock(cid)
+    }
+
+    fn guest_result(&self, id: Uuid) -> Result<Option<Vec<u8>>, LaunchError> {
+        Ok(self.inside().results.get(&id).cloned())
+    }
+
     fn device_access(&self, slots: &[GuestSlot], _running: Option<Uuid>) -> DeviceAccess {
         let takes = self.inside().takes_descriptors;
         let host = self.host.inside();
@@ -532,8 +467,8 @@ impl Launcher for SimLauncher {
         }
     }
 
-    fn free_port(&self, id: Uuid, _slot: &GuestSlot, taken: &[u32]) -> Result<u32, LaunchError> {
-        self.find_port(id, taken)
+    fn free_port(&self, id: Uuid, slot: &GuestSlot, taken: &[u32]) -> Result<u32, LaunchError> {
+        self.find_port(id, slot, taken)
     }
 
     fn plug(&self, plug: &Plug) -> Result<(), LaunchError> {
@@ -551,6 +486,23 @@ impl Launcher for SimLauncher {
 
     fn plugged(&self, id: Uuid) -> Result<Option<Vec<PluggedFunction>>, LaunchError> {
         self.list_plugged(id).map(Some)
+    }
+
+    fn plug_part(&self, plug: &PartPlug) -> Result<(), LaunchError> {
+        self.plug_in_part(plug)
+    }
+
+    fn unplug_part(
+        &self,
+        id: Uuid,
+        place: PartPlace,
+        _patience: Duration,
+    ) -> Result<Unplugged, LaunchError> {
+        self.take_out_part(id, place)
+    }
+
+    fn plugged_parts(&self, id: Uuid) -> Result<Option<Vec<PartPlace>>, LaunchError> {
+        self.list_parts(id).map(Some)
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

@@ -1,9 +1,10 @@
 //! Devices that come to running machines and leave them, and guests that do not let go of one, or eject one by themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Address, GuestSlot, GuestSource, LaunchError, MachineSpec, Plug, PluggedFunction, Unplugged,
+    Address, GuestBus, GuestSlot, GuestSource, LaunchError, MachineSpec, PartPlace, PartPlug, Plug,
+    PluggedFunction, Unplugged,
 };
 use uuid::Uuid;
 
@@ -16,15 +17,31 @@ pub(super) struct Ports {
     slots: Vec<GuestSlot>,
     /// The devices that the guest was asked to let go of.
     asked: Vec<GuestSlot>,
+    /// The disks and network cards behind them, and those that the guest was asked to let go of.
+    parts: Vec<PartPlace>,
+    asked_parts: Vec<PartPlace>,
+    /// The ports of which the VMM has the file or interface open.
+    open: BTreeSet<u32>,
 }
 
 impl Ports {
     /// Those of a machine that starts.
     pub(super) fn of(spec: &MachineSpec) -> Self {
-        let last = spec.slots.iter().map(|slot| slot.port + 1).max().unwrap_or(0);
+        let parts = parts_of(spec);
+        let ports = spec.slots.iter().map(|slot| slot.port);
+        let ports = ports.chain(parts.iter().map(|part| part.port));
+        let last = ports.map(|port| port + 1).max().unwrap_or(0);
         let taken = u32::try_from(spec.slots.len()).unwrap_or(u32::MAX);
         let count = last.max(taken.saturating_add(spec.spare.count));
-        Self { count, slots: spec.slots.clone(), asked: Vec::new() }
+        let open = parts.iter().map(|part| part.port).collect();
+        let (asked, asked_parts) = (Vec::new(), Vec::new());
+        Self { count, slots: spec.slots.clone(), asked, parts, asked_parts, open }
+    }
+
+    /// The guest has let go of a disk or network card. The VMM still has what was behind it.
+    fn part_leaves(&mut self, place: PartPlace) {
+        self.parts.retain(|one| *one != place);
+        self.asked_parts.retain(|one| *one != place);
     }
 }
 
@@ -39,12 +56,38 @@ impl SimLauncher {
         }
     }
 
+    /// The VMM does not answer the next requests to take a device out in time.
+    pub fn set_late_answers(&self, count: u32) {
+        self.inside().late_answers = count;
+    }
+
     /// The guest is reset: what it was asked for has left then.
     pub fn reset(&self, id: Uuid) {
         let asked = self.inside().ports.get_mut(&id).map(|ports| std::mem::take(&mut ports.asked));
         for slot in asked.unwrap_or_default() {
             self.let_go(id, &slot);
         }
+        if let Some(ports) = self.inside().ports.get_mut(&id) {
+            for place in std::mem::take(&mut ports.asked_parts) {
+                ports.part_leaves(place);
+            }
+        }
+    }
+
+    /// The guest ejects a disk or network card without a request.
+    pub fn eject_part(&self, id: Uuid, place: PartPlace) {
+        if let Some(ports) = self.inside().ports.get_mut(&id) {
+            ports.part_leaves(place);
+        }
+    }
+
+    /// The disks and network cards behind ports for devices that a running machine has, and the ports of which the VMM has the
+    /// file or interface open.
+    #[must_use]
+    pub fn parts(&self, id: Uuid) -> (Vec<PartPlace>, BTreeSet<u32>) {
+        let inside = self.inside();
+        let ports = inside.ports.get(&id);
+        ports.map(|ports| (ports.parts.clone(), ports.open.clone())).unwrap_or_default()
     }
 
     /// The guest ejects a device without a request. Returns whether it has it.
@@ -93,13 +136,22 @@ impl SimLauncher {
 }
 
 impl SimLauncher {
-    pub(super) fn find_port(&self, id: Uuid, taken: &[u32]) -> Result<u32, LaunchError> {
+    pub(super) fn find_port(
+        &self,
+        id: Uuid,
+        slot: &GuestSlot,
+        taken: &[u32],
+    ) -> Result<u32, LaunchError> {
         let inside = self.inside();
         inside.execution(id)?;
         let ports = inside.ports.get(&id);
         let is_free = |port: &u32| {
             !taken.contains(port)
-                && ports.is_some_and(|ports| ports.slots.iter().all(|slot| slot.port != *port))
+                && slot.bus.is_none_or(|bus| u32::from(bus.number()) == port + 1)
+                && ports.is_some_and(|ports| {
+                    ports.slots.iter().all(|slot| slot.port != *port)
+                        && ports.parts.iter().all(|part| part.port != *port)
+                })
         };
         let free = (0..ports.map_or(0, |ports| ports.count)).find(is_free);
         free.ok_or_else(|| LaunchError::NoPort {
@@ -131,6 +183,13 @@ impl SimLauncher {
     pub(super) fn take_out(&self, id: Uuid, slot: &GuestSlot) -> Result<Unplugged, LaunchError> {
         let mut inside = self.inside();
         inside.execution(id)?;
+        if inside.late_answers > 0 {
+            inside.late_answers -= 1;
+            return Err(LaunchError::Deadline {
+                action: "let go of the device".into(),
+                seconds: 1,
+            });
+        }
         let is_stubborn = inside.stubborn.contains(&id) || inside.paused.contains(&id);
         let Some(ports) = inside.ports.get_mut(&id) else { return Ok(Unplugged::Out) };
         if !ports.slots.iter().any(|one| is_same(one, slot)) {
@@ -145,6 +204,57 @@ impl SimLauncher {
         Ok(Unplugged::Out)
     }
 
+    pub(super) fn plug_in_part(&self, plug: &PartPlug) -> Result<(), LaunchError> {
+        let mut inside = self.inside();
+        inside.execution(plug.id)?;
+        let refusal = inside.plug_refusal.take();
+        let Some(ports) = inside.ports.get_mut(&plug.id) else { return Ok(()) };
+        let refused = |reason: &str| Err(LaunchError::Plug { reason: reason.into() });
+        let is_taken = ports.slots.iter().any(|slot| slot.port == plug.port)
+            || ports.parts.iter().any(|part| part.port == plug.port);
+        if is_taken || !ports.open.insert(plug.port) {
+            return refused("the port is taken");
+        }
+        match refusal {
+            // It has the file, and not yet the disk.
+            Some((reason, 0)) => refused(&reason),
+            Some((reason, _)) => {
+                ports.parts.push(plug.place());
+                refused(&reason)
+            }
+            None => {
+                ports.parts.push(plug.place());
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn take_out_part(
+        &self,
+        id: Uuid,
+        place: PartPlace,
+    ) -> Result<Unplugged, LaunchError> {
+        let mut inside = self.inside();
+        inside.execution(id)?;
+        let is_stubborn = inside.stubborn.contains(&id) || inside.paused.contains(&id);
+        let Some(ports) = inside.ports.get_mut(&id) else { return Ok(Unplugged::Out) };
+        if ports.parts.contains(&place) {
+            if is_stubborn {
+                ports.asked_parts.push(place);
+                return Ok(Unplugged::Kept("the guest did not let go of it".into()));
+            }
+            ports.part_leaves(place);
+        }
+        ports.open.remove(&place.port);
+        Ok(Unplugged::Out)
+    }
+
+    pub(super) fn list_parts(&self, id: Uuid) -> Result<Vec<PartPlace>, LaunchError> {
+        let inside = self.inside();
+        inside.execution(id)?;
+        Ok(inside.ports.get(&id).map(|ports| ports.parts.clone()).unwrap_or_default())
+    }
+
     pub(super) fn list_plugged(&self, id: Uuid) -> Result<Vec<PluggedFunction>, LaunchError> {
         let inside = self.inside();
         inside.execution(id)?;
@@ -152,13 +262,22 @@ impl SimLauncher {
         let functions = slots.flat_map(|slot| {
             slot.functions.iter().map(|function| PluggedFunction {
                 source: function.source,
-                guest: u8::try_from(slot.port + 1)
-                    .ok()
+                guest: slot
+                    .bus
+                    .map(GuestBus::number)
+                    .or_else(|| u8::try_from(slot.port + 1).ok())
                     .and_then(|bus| Address::new(0, bus, 0, function.function)),
             })
         });
         Ok(functions.collect())
     }
+}
+
+/// The disks and network cards of a machine that are behind ports for devices.
+fn parts_of(spec: &MachineSpec) -> Vec<PartPlace> {
+    let disks = spec.options.disks.iter().map(model::GuestDisk::key);
+    let keys = disks.chain(spec.options.cards.iter().map(model::NetworkCard::key));
+    keys.filter_map(|key| spec.options.place_of(&key)).collect()
 }
 
 /// Whether two slots have a host device in common.

@@ -18,13 +18,13 @@ use model::{
     CardLinks, LinkError, LoopbackFilter, MachineHandle, MachineRun, OpenCard, VmmProcess,
 };
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, major, minor};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use crate::process::{
-    DeviceFile, Helper, HostCard, Loopback, OpenFile, Order, Proc, Record, RunDir, affinity,
-    cgroup, open_device, wait, with_fd, with_vhost,
+    DeviceFile, Helper, HostCard, Loopback, NotOpened, Order, Proc, Record, RunDir, affinity,
+    cgroup, open_device, open_file, wait, with_fd, with_vhost,
 };
 
 /// The longest order.
@@ -47,10 +47,8 @@ enum Failure {
     Helper(String, String),
     #[error("cannot open {0:?}: {1}")]
     File(PathBuf, #[source] io::Error),
-    #[error("{0:?} is in use by this host or another machine")]
-    Busy(PathBuf),
-    #[error("{0:?} is another device now")]
-    OtherDevice(PathBuf),
+    #[error(transparent)]
+    NotOpened(#[from] NotOpened),
     #[error(
         "cannot keep the guest from this host's loopback, as this version of passt requires: {0}"
     )]
@@ -174,7 +172,7 @@ fn prepare<'a>(
     let listeners: io::Result<_> =
         used.map(|(path, args)| Ok((listen(path)?, args.as_slice()))).collect();
     let listeners = step("open the VMM's sockets", listeners)?;
-    let files = order.files.iter().map(open).collect::<Result<_, _>>()?;
+    let files = order.files.iter().map(open_file).collect::<Result<_, _>>()?;
     let devices = order.devices.iter().map(open_at).collect::<Result<_, _>>()?;
     let cgroup = cgroup::place(&order.root, order.id);
     // Recorded before they are created, so that they are always removed later.
@@ -195,26 +193,6 @@ fn card_args(card: &HostCard, open: &OpenCard) -> Vec<String> {
         Some(vhost) => with_vhost(&card.vhost_args, fd, vhost.as_raw_fd()).collect(),
         None => with_fd(&card.vmm_args, fd).collect(),
     }
-}
-
-/// Opens a file for the VMM. A block device is opened exclusively: while the VMM has it, the host can neither mount it nor use it
-/// otherwise.
-fn open(file: &OpenFile) -> Result<OwnedFd, Failure> {
-    let access = if file.writable { OFlags::RDWR } else { OFlags::RDONLY };
-    let kind = if file.block.is_some() { OFlags::EXCL } else { OFlags::NOFOLLOW };
-    let failed = |error: Errno| match error {
-        Errno::BUSY if file.block.is_some() => Failure::Busy(file.path.clone()),
-        error => Failure::File(file.path.clone(), error.into()),
-    };
-    let flags = access | kind | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(&file.path, flags, Mode::empty()).map_err(failed)?;
-    let Some(number) = file.block else { return Ok(opened) };
-    let found = rustix::fs::fstat(&opened).map_err(failed)?;
-    let is_block = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
-    if is_block && (major(found.st_rdev), minor(found.st_rdev)) == number {
-        return Ok(opened);
-    }
-    Err(Failure::OtherDevice(file.path.clone()))
 }
 
 /// Opens a node of a device at its descriptor.

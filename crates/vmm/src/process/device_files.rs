@@ -16,6 +16,12 @@ use serde::{Deserialize, Serialize};
 /// The descriptor of `/dev/iommu` in a VMM that is started. The numbers are far from those that the VMM gets otherwise.
 pub const IOMMU_DESCRIPTOR: i32 = 200;
 
+/// The descriptor of `/dev/vhost-vsock` in a VMM that is started.
+pub const VSOCK_DESCRIPTOR: i32 = 199;
+
+/// The device number of `/dev/vhost-vsock` (`VHOST_VSOCK_MINOR` in include/linux/miscdevice.h). Opening it loads its module.
+const VSOCK_NUMBER: (u32, u32) = (10, 241);
+
 /// The descriptor of the function with this place among all functions of the machine, in a VMM that is started.
 pub fn device_descriptor(place: usize) -> i32 {
     i32::try_from(place).unwrap_or(i32::MAX - IOMMU_DESCRIPTOR - 1) + IOMMU_DESCRIPTOR + 1
@@ -37,6 +43,17 @@ pub fn iommu(root: &Path) -> Option<DeviceFile> {
     let number = number(&root.join("sys/class/misc/iommu/dev"))?;
     let path = root.join("dev/iommu");
     path.exists().then_some(DeviceFile { path, number, descriptor: IOMMU_DESCRIPTOR })
+}
+
+/// The node of vhost's vsock.
+pub fn vsock(root: &Path) -> DeviceFile {
+    let path = root.join("dev/vhost-vsock");
+    DeviceFile { path, number: VSOCK_NUMBER, descriptor: VSOCK_DESCRIPTOR }
+}
+
+/// Whether this host has it. Opening the node loads its module.
+pub fn has_vsock(root: &Path) -> bool {
+    open(&vsock(root)).is_ok()
 }
 
 /// A device's own node, if it has one.

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
-use model::{LaunchError, MachineDisk, MachineSpec, Rom};
+use model::{ContainerBoot, LaunchError, MachineDisk, MachineSpec, Rom};
 use own_files::{Existing, OwnFile, STATE_DIR, make_dir};
 use rustix::fs::OFlags;
 use uuid::Uuid;
@@ -59,6 +59,11 @@ impl Files {
         self.dir.join("seed.iso")
     }
 
+    /// The configuration disk of the init in the guest.
+    pub fn guest_config(&self) -> PathBuf {
+        self.dir.join("guest-config.img")
+    }
+
     /// The directory of the TPM's state.
     pub fn tpm(&self) -> PathBuf {
         self.dir.join("tpm")
@@ -80,6 +85,26 @@ impl Files {
         let most = u64::try_from(*Rom::SIZE.end()).unwrap_or(u64::MAX);
         match OwnFile::at(&path).or_of_anyone().read(most) {
             Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
+    }
+
+    /// The end of the configuration disk of the init in the guest, if the machine has it.
+    pub fn guest_result(&self) -> Result<Option<Vec<u8>>, LaunchError> {
+        let path = self.guest_config();
+        let read = || -> io::Result<Vec<u8>> {
+            // It is the machine's user's, who cannot put another file there.
+            let mut options = OpenOptions::new();
+            let mut file = OwnFile::at(&path).or_of_anyone().open(options.read(true))?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(ContainerBoot::RESULT)))?;
+            let mut end = Vec::new();
+            file.take(ContainerBoot::RESULT).read_to_end(&mut end)?;
+            Ok(end)
+        };
+        match read() {
+            Ok(end) => Ok(Some(end)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("read", &path)(error)),
         }
@@ -126,6 +151,10 @@ impl Files {
             if !has_content(&self.seed(), &image) {
                 self.write(&self.seed(), &image, 0o400, spec.uid)?;
             }
+        }
+        if let Some(container) = &spec.container {
+            // Anew for each run: the guest wrote into it how the last one ended.
+            self.write(&self.guest_config(), &container.config, 0o600, spec.uid)?;
         }
         match &spec.disk {
             Some(disk) if !self.disk().exists() => self.create_disk(disk, spec.uid, &image_tool()?),
@@ -224,7 +253,10 @@ impl Files {
             let mut options = OpenOptions::new();
             let options = options.create_new(true).write(true);
             let mut file = OwnFile::at(&unfinished).mode(mode).open(options)?;
-            file.write_all(bytes)?;
+            // Zeros at the end stay a hole: the configuration disk of a container's machine has a megabyte of them.
+            let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            file.write_all(bytes.get(..end).unwrap_or_default())?;
+            file.set_len(bytes.len() as u64)?;
             fchown(&file, Some(uid), Some(uid))?;
             fs::rename(&unfinished, path)
         };

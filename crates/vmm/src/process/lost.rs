@@ -61,8 +61,12 @@ mod tests {
     #[test]
     fn the_program_that_has_ended_is_named() {
         let card = "52:54:00:12:34:56".parse().unwrap();
-        let card =
-            model::NetworkCard { mac: card, link: model::CardLink::User, forwards: Vec::new() };
+        let card = model::NetworkCard {
+            mac: card,
+            link: model::CardLink::User,
+            forwards: Vec::new(),
+            port: None,
+        };
         let both = MachineOptions { cards: vec![card], tpm: true, ..MachineOptions::default() };
         let of = |options: &MachineOptions, names: &[&str]| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();

@@ -9,10 +9,12 @@ mod control;
 mod device_files;
 mod disk_layer;
 mod files;
+mod hot_parts;
 mod hot_plug;
 mod kvm;
 mod log;
 mod lost;
+mod open_file;
 mod order;
 pub(crate) mod passt;
 mod procfs;
@@ -26,7 +28,7 @@ mod usage;
 mod vmm;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
@@ -38,8 +40,9 @@ use std::time::{Duration, Instant};
 use model::{
     Availability, CardLinks, Choice, DeviceAccess, Display, Execution, Exit, Forward, GuestSlot,
     KnownMachine, LaunchError, Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec,
-    NetworkCard, Plug, PluggedFunction, Presence, Rom, ShutDown, Unplugged, Usage,
+    PartPlace, PartPlug, Plug, PluggedFunction, Presence, Rom, ShutDown, Unplugged, Usage,
 };
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use uuid::Uuid;
@@ -49,13 +52,14 @@ use run_dir::forget;
 use watch::Watch;
 
 pub use control::{Control, ControlError};
-pub use device_files::{IOMMU_DESCRIPTOR, device_descriptor};
+pub use device_files::{IOMMU_DESCRIPTOR, VSOCK_DESCRIPTOR, device_descriptor};
 pub use log::{last_lines, printable};
 pub use order::{FD, Helper, HostCard, Loopback, OpenFile, VHOST_FD};
 pub use vmm::{MachinePaths, Pin, Vmm, VmmCommand};
 
 pub(crate) use device_files::{DeviceFile, iommu, open as open_device, own as own_node, without};
 pub(crate) use kvm::Kvm;
+pub(crate) use open_file::{NotOpened, open as open_file};
 pub(crate) use order::{Order, with_fd, with_vhost};
 pub(crate) use procfs::Proc;
 pub(crate) use programs::{VersionText, is_executable, on_path, printed, wait};
@@ -88,6 +92,8 @@ pub struct Config {
     pub root: PathBuf,
     /// What connects network cards to the host's bridges and interfaces.
     pub links: &'static dyn CardLinks,
+    /// Connects to a port (the second number) of the guest with a number on vsock (the first), within a time.
+    pub vsock: fn(u32, u32, Duration) -> io::Result<OwnedFd>,
 }
 
 impl Config {
@@ -110,6 +116,8 @@ pub struct ProcessLauncher<V> {
     config: Config,
     proc: Proc,
     watches: Mutex<HashMap<Uuid, Arc<Watch>>>,
+    /// The machines whose virtual processors could not be pinned at their last start.
+    unpinned: Mutex<HashSet<Uuid>>,
 }
 
 impl<V: Vmm> ProcessLauncher<V> {
@@ -118,7 +126,7 @@ impl<V: Vmm> ProcessLauncher<V> {
     pub fn new(config: Config, vmm: V) -> Self {
         let config = config.absolute();
         let proc = Proc::below(&config.root);
-        Self { vmm, config, proc, watches: Mutex::default() }
+        Self { vmm, config, proc, watches: Mutex::default(), unpinned: Mutex::default() }
     }
 
     fn run_dir(&self, id: Uuid) -> RunDir {
@@ -131,6 +139,10 @@ impl<V: Vmm> ProcessLauncher<V> {
 
     fn watches(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Watch>>> {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unpinned(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.unpinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The watch of a machine's VMM: the existing one, or a new one if an earlier daemon started the VMM.
@@ -285,6 +297,10 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         self.start(spec)
     }
 
+    fn is_pinned(&self, id: Uuid) -> bool {
+        !self.unpinned().contains(&id)
+    }
+
     fn find(&self, id: Uuid) -> Presence {
         match self.run_dir(id).presence(&self.proc) {
             // The run directory may have been removed while it runs.
@@ -345,7 +361,7 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         let files = self.files(handle.id);
         let run = self.run_dir(handle.id);
         let record = run.record().map_err(watching)?.filter(|record| record.handle == *handle);
-        let record = record.unwrap_or_else(|| Record {
+        let mut record = record.unwrap_or_else(|| Record {
             handle: handle.clone(),
             cgroup: None,
             interfaces: Vec::new(),
@@ -365,6 +381,12 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             }
             if let Some(exit) = watch.wait(Some(pause)).map_err(watching)? {
                 return self.settle(handle).map(|()| exit);
+            }
+            // It gets and loses network cards.
+            if let Ok(Some(now)) = run.record()
+                && now.handle == *handle
+            {
+                record = now;
             }
             if let Err(error) = run.keep_record(&record) {
                 tracing::warn!(machine = %handle.id, %error, "cannot restore the machine's record");
@@ -397,6 +419,20 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         Ok(ours)
     }
 
+    fn has_vsock(&self) -> bool {
+        device_files::has_vsock(&self.config.root)
+    }
+
+    fn open_vsock(&self, cid: u32, port: u32, within: Duration) -> Result<UnixStream, LaunchError> {
+        // A socket is one, whatever its family: only reading, writing and timeouts are used.
+        let stream = (self.config.vsock)(cid, port, within).map(UnixStream::from);
+        stream.map_err(|error| LaunchError::Monitor { reason: error.to_string() })
+    }
+
+    fn guest_result(&self, id: Uuid) -> Result<Option<Vec<u8>>, LaunchError> {
+        self.files(id).guest_result()
+    }
+
     fn device_access(&self, slots: &[GuestSlot], running: Option<Uuid>) -> DeviceAccess {
         self.choose_access(slots, running)
     }
@@ -422,12 +458,29 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         self.list_plugged(id)
     }
 
+    fn plug_part(&self, plug: &PartPlug) -> Result<(), LaunchError> {
+        self.plug_in_part(plug)
+    }
+
+    fn unplug_part(
+        &self,
+        id: Uuid,
+        place: PartPlace,
+        patience: Duration,
+    ) -> Result<Unplugged, LaunchError> {
+        self.take_out_part(id, place, patience)
+    }
+
+    fn plugged_parts(&self, id: Uuid) -> Result<Option<Vec<PartPlace>>, LaunchError> {
+        self.list_parts(id)
+    }
+
     fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {
         let record = self.run_dir(id).record().ok().flatten()?;
         let Config { root, links, .. } = &self.config;
         let cards = options.cards.iter().enumerate();
         let cards = cards.filter_map(|(number, card)| {
-            let name = NetworkCard::host_interface(id, number);
+            let name = card.host_interface(id, number);
             // Machines that an earlier version started have none.
             let is_recorded = record.interfaces.contains(&name);
             is_recorded.then(|| links.lost(root, &name, &card.link)).flatten()

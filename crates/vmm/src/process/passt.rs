@@ -230,7 +230,7 @@ mod tests {
     fn card(forwards: &[&str]) -> NetworkCard {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
         let mac = "52:54:00:12:34:56".parse().unwrap();
-        NetworkCard { mac, link: model::CardLink::User, forwards }
+        NetworkCard { mac, link: model::CardLink::User, forwards, port: None }
     }
 
     /// A filter that works or not.

@@ -63,6 +63,7 @@ impl<V: Vmm> ProcessLauncher<V> {
             disk: files.disk(),
             nvram: files.nvram(),
             seed: files.seed(),
+            guest_config: files.guest_config(),
             tpm: files.tpm(),
             screen: files.screen(),
             roms: files.roms(),
@@ -79,7 +80,10 @@ impl<V: Vmm> ProcessLauncher<V> {
         let base = spec.disk.as_ref().map(|disk| &disk.base);
         let boot = spec.kernel.as_ref();
         let boot = boot.iter().flat_map(|boot| boot.initrd.iter().chain([&boot.kernel]));
-        for file in base.into_iter().chain(boot).chain([&paths.console]) {
+        let container = spec.container.iter();
+        let container =
+            container.flat_map(|boot| boot.modules.iter().chain([&boot.root, &paths.guest_config]));
+        for file in base.into_iter().chain(boot).chain(container).chain([&paths.console]) {
             expect_reachable(file, spec.uid)?;
         }
         let bars = bars::memory(&paths.root, spec.slots.iter());
@@ -105,11 +109,15 @@ impl<V: Vmm> ProcessLauncher<V> {
 
     /// The nodes that the VMM gets as descriptors.
     fn devices(&self, spec: &MachineSpec) -> Result<Vec<DeviceFile>, LaunchError> {
-        if spec.access == DeviceAccess::Groups || spec.slots.is_empty() {
-            return Ok(Vec::new());
+        let mut files = Vec::new();
+        if spec.access != DeviceAccess::Groups && !spec.slots.is_empty() {
+            files = device_files::of_machine(&self.config.root, &spec.slots)
+                .map_err(|reason| LaunchError::Start { reason })?;
         }
-        device_files::of_machine(&self.config.root, &spec.slots)
-            .map_err(|reason| LaunchError::Start { reason })
+        if spec.container.as_ref().is_some_and(|container| container.vsock.is_some()) {
+            files.push(device_files::vsock(&self.config.root));
+        }
+        Ok(files)
     }
 
     /// Takes the machine's lock, writes the order into its file, and starts `handover launch` with it.
@@ -171,12 +179,14 @@ impl<V: Vmm> ProcessLauncher<V> {
 
     /// Pins the threads of the virtual processors. A machine that is only to be near its devices does without.
     fn pin(&self, spec: &MachineSpec, watch: &Watch, threads: &[u32]) -> io::Result<()> {
+        self.unpinned().remove(&spec.id);
         let Some(placed) = &spec.placement else { return Ok(()) };
         let process = watch.handle().pid().unwrap_or_default();
         let pairs = threads.iter().copied().zip(placed.cpus.iter().copied());
         match affinity::pin(&self.proc, process, spec.uid, &pairs.collect::<Vec<_>>()) {
             Err(error) if !placed.is_bound => {
                 tracing::warn!(machine = %spec.id, %error, "cannot pin the machine's virtual processors");
+                self.unpinned().insert(spec.id);
                 Ok(())
             }
             Err(error) => Err(io::Error::new(

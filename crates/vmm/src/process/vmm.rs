@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use model::{
     Availability, Choice, DiskUsage, Display, Execution, GuestSlot, LaunchError, MachineOptions,
-    MachineSpec, Plug, PluggedFunction, Unplugged,
+    MachineSpec, PartPlace, PartPlug, Plug, PluggedFunction, Unplugged,
 };
 use rustix::fd::OwnedFd;
 
@@ -199,6 +199,49 @@ pub trait Vmm: Send + Sync {
         Ok(None)
     }
 
+    /// Plugs a disk, whose file is open, or a network card, whose interface and perhaps vhost-net are.
+    ///
+    /// # Errors
+    /// If the VMM did not accept it, or cannot do it. It may have a part of it then.
+    fn plug_part(
+        &self,
+        plug: &PartPlug,
+        descriptors: &[OwnedFd],
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<(), ControlError> {
+        let _ = (plug, descriptors, control, deadline);
+        let reason = format!("{} cannot change the hardware of a running machine", self.name());
+        Err(ControlError::Refused("plug".into(), reason))
+    }
+
+    /// Asks the guest to let go of a disk or network card, waits until the deadline, and closes what is behind it. Idempotent.
+    ///
+    /// # Errors
+    /// If the VMM does not answer, or cannot do it.
+    fn unplug_part(
+        &self,
+        place: PartPlace,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Unplugged, ControlError> {
+        let _ = (place, control, deadline);
+        Ok(Unplugged::Kept(format!("{} cannot take it from a running machine", self.name())))
+    }
+
+    /// The disks and network cards behind ports for devices; `None` if the VMM cannot tell.
+    ///
+    /// # Errors
+    /// If the VMM does not answer.
+    fn plugged_parts(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Option<Vec<PartPlace>>, ControlError> {
+        let _ = (control, deadline);
+        Ok(None)
+    }
+
     /// Asks the guest to shut down. The guest may miss it, so this is repeated.
     ///
     /// # Errors
@@ -246,6 +289,8 @@ pub struct MachinePaths {
     pub nvram: PathBuf,
     /// The disk that configures the guest at its first boot, if the machine has a seed.
     pub seed: PathBuf,
+    /// The configuration disk of the init in the guest, if the machine's root is a container image.
+    pub guest_config: PathBuf,
     /// The directory of its TPM's state, if the machine has one. The machine's user owns it.
     pub tpm: PathBuf,
     /// The directory with the ROMs of its devices.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use model::{
-    Address, DeviceAccess, GuestFunction, GuestSlot, GuestSource, LaunchError, Plug,
+    Address, DeviceAccess, GuestBus, GuestFunction, GuestSlot, GuestSource, LaunchError, Plug,
     PluggedFunction, Unplugged,
 };
 use rustix::fd::OwnedFd;
@@ -36,7 +36,7 @@ const BETWEEN: Duration = Duration::from_millis(25);
 /// hw/acpi/pcihp.c and hw/pci/pcie.c).
 const AGAIN: Duration = Duration::from_millis(5500);
 /// How long QEMU may take for its last answer when the guest's time is over.
-const LAST_ANSWER: Duration = Duration::from_secs(5);
+pub const LAST_ANSWER: Duration = Duration::from_secs(5);
 
 /// The deepest bus whose devices are listed, so that no answer is followed without end.
 const DEEPEST: u32 = 8;
@@ -142,6 +142,15 @@ pub fn unplug(
     control: &Control<'_>,
     deadline: Instant,
 ) -> Result<Unplugged, ControlError> {
+    let_go(|monitor, deadline| present(slot, monitor, deadline), control, deadline)
+}
+
+/// Asks the guest to let go of what `present` says that QEMU still has: ids and numbers of functions.
+pub fn let_go(
+    mut present: impl FnMut(&mut Monitor, Instant) -> Result<Vec<(String, u8)>, ControlError>,
+    control: &Control<'_>,
+    deadline: Instant,
+) -> Result<Unplugged, ControlError> {
     let last = deadline + LAST_ANSWER;
     let mut request = Request::default();
     loop {
@@ -151,7 +160,7 @@ pub fn unplug(
         }
         let until = (Instant::now() + SLICE).min(deadline);
         loop {
-            let there = present(slot, &mut monitor, last)?;
+            let there = present(&mut monitor, last)?;
             if there.is_empty() {
                 return Ok(Unplugged::Out);
             }
@@ -273,7 +282,7 @@ fn source(path: &str) -> Option<GuestSource> {
 }
 
 /// The ids and types of all devices that have an id.
-fn devices(
+pub fn devices(
     monitor: &mut Monitor,
     deadline: Instant,
 ) -> Result<Vec<(String, String)>, ControlError> {
@@ -319,19 +328,24 @@ fn note_places(bus: &Value, depth: u32, places: &mut BTreeMap<String, Address>) 
     }
 }
 
+/// The number of a port for devices, by its id.
+pub fn port_of(id: &str) -> Option<u32> {
+    id.strip_prefix("hd")?.parse().ok()
+}
+
 /// The first port that is free and has room.
 pub fn free_port(
     room: Room,
+    bus: Option<GuestBus>,
     taken: &[u32],
     monitor: &mut Monitor,
     deadline: Instant,
 ) -> Result<Result<u32, LaunchError>, ControlError> {
     let devices = devices(monitor, deadline)?;
-    let number = |id: &str| id.strip_prefix("hd").and_then(|number| number.parse::<u32>().ok());
     let mut ports: Vec<u32> = devices
         .iter()
         .filter(|(_, kind)| kind == "child<pcie-root-port>")
-        .filter_map(|(id, _)| number(id))
+        .filter_map(|(id, _)| port_of(id))
         .filter(|port| !taken.contains(port))
         .collect();
     ports.retain(|port| {
@@ -339,6 +353,17 @@ pub fn free_port(
         !devices.iter().any(|(id, _)| id.starts_with(&function))
     });
     ports.sort_unstable();
+    if let Some(bus) = bus {
+        let listed = monitor.execute("query-pci", json!({}), deadline)?;
+        let all = listed.as_array().into_iter().flatten();
+        ports.retain(|port| all.clone().any(|first| leads_to(first, *port, bus)));
+        if ports.is_empty() {
+            return Ok(Err(LaunchError::NoPort {
+                reason: format!("no free port of the machine leads to the bus of {bus}"),
+                remedy: "leave `guest=` out, or stop the instance first: it has the bus at its next start".into(),
+            }));
+        }
+    }
     let mut small = None;
     for port in ports {
         let there = Room {
@@ -364,6 +389,17 @@ fn reserve(
     let of = json!({"path": format!("{DEVICES}/{}", port_id(port)), "property": property});
     let size = monitor.execute("qom-get", of, deadline)?;
     Ok(size.as_u64().unwrap_or(u64::MAX))
+}
+
+/// Whether a port leads to a bus, by what is on the first one.
+fn leads_to(first: &Value, port: u32, bus: GuestBus) -> bool {
+    let id = port_id(port);
+    let mut devices = first.get("devices").and_then(Value::as_array).into_iter().flatten();
+    devices.any(|device| {
+        let number = device.pointer("/pci_bridge/bus/secondary").and_then(Value::as_u64);
+        device.get("qdev_id").is_some_and(|own| *own == *id)
+            && number == Some(u64::from(bus.number()))
+    })
 }
 
 fn no_port(room: Room, small: Option<Room>) -> LaunchError {
@@ -492,6 +528,18 @@ mod tests {
     }
 
     #[test]
+    fn a_port_leads_to_the_bus_that_the_firmware_gave_it() {
+        let port =
+            |id: &str, bus: u32| json!({"qdev_id": id, "pci_bridge": {"bus": {"secondary": bus}}});
+        let first =
+            json!({"bus": 0, "devices": [port("hd0", 4), port("hd1", 6), {"qdev_id": "hd2"}]});
+        let bus = "06:00".parse().unwrap();
+        let found: Vec<u32> = (0..4).filter(|port| leads_to(&first, *port, bus)).collect();
+        assert_eq!(found, [1]);
+        assert!(!leads_to(&json!(null), 1, bus));
+    }
+
+    #[test]
     fn a_card_is_out_when_qemu_has_none_of_its_functions() {
         let (_dir, path) = qemu(1, 0);
         let soon = Instant::now() + Duration::from_secs(30);
@@ -519,7 +567,9 @@ mod tests {
         let mut monitor = Monitor::begin(control.connect(soon).unwrap(), soon).unwrap();
         let mut free = |prefetchable: u64, taken: &[u32]| {
             let room = Room { prefetchable, ..Room::default() };
-            free_port(room, taken, &mut monitor, soon).unwrap().map_err(|error| error.to_string())
+            free_port(room, None, taken, &mut monitor, soon)
+                .unwrap()
+                .map_err(|error| error.to_string())
         };
         // Nothing was reserved for port 1: it has what its device had.
         assert_eq!(free(64 << 20, &[]), Ok(1));

@@ -189,6 +189,7 @@ mod tests {
             placement: None,
             kernel: None,
             disk: None,
+            container: None,
             disks: Vec::new(),
             slots: addresses.iter().map(|address| GuestSlot::place([*address])).collect(),
             access: model::DeviceAccess::Groups,

@@ -8,6 +8,7 @@ mod choices;
 mod error_text;
 pub mod execution;
 mod firmware;
+mod hot_parts;
 mod hot_plug;
 mod mmio_window;
 pub mod qmp;
@@ -17,7 +18,8 @@ use std::time::Instant;
 
 use model::{
     Availability, Choice, DiskUsage, Display, DisplayProtocol, Execution, GuestSlot, LaunchError,
-    LoopbackFilter, MachineOptions, MachineSpec, Plug, PluggedFunction, Unplugged,
+    LoopbackFilter, MachineOptions, MachineSpec, PartPlace, PartPlug, Plug, PluggedFunction,
+    Unplugged,
 };
 use rustix::fd::OwnedFd;
 
@@ -174,6 +176,7 @@ impl Vmm for Qemu {
             accelerator,
             disk: paths.disk.clone(),
             seed: paths.seed.clone(),
+            guest_config: paths.guest_config.clone(),
             screen: paths.screen.clone(),
             roms: paths.roms.clone(),
             firmware,
@@ -253,7 +256,7 @@ impl Vmm for Qemu {
         deadline: Instant,
     ) -> Result<Result<u32, LaunchError>, ControlError> {
         let room = mmio_window::Room::of(root, slot);
-        hot_plug::free_port(room, taken, &mut monitor(control, deadline)?, deadline)
+        hot_plug::free_port(room, slot.bus, taken, &mut monitor(control, deadline)?, deadline)
     }
 
     fn plug(
@@ -281,6 +284,33 @@ impl Vmm for Qemu {
         deadline: Instant,
     ) -> Result<Option<Vec<PluggedFunction>>, ControlError> {
         hot_plug::plugged(&mut monitor(control, deadline)?, deadline).map(Some)
+    }
+
+    fn plug_part(
+        &self,
+        plug: &PartPlug,
+        descriptors: &[OwnedFd],
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<(), ControlError> {
+        hot_parts::plug(plug, descriptors, &mut monitor(control, deadline)?, deadline)
+    }
+
+    fn unplug_part(
+        &self,
+        place: PartPlace,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Unplugged, ControlError> {
+        hot_parts::unplug(place, control, deadline)
+    }
+
+    fn plugged_parts(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Option<Vec<PartPlace>>, ControlError> {
+        hot_parts::plugged(&mut monitor(control, deadline)?, deadline).map(Some)
     }
 
     fn press_power_button(

@@ -74,19 +74,42 @@ impl Monitor {
         name: &str,
         deadline: Instant,
     ) -> Result<(), ControlError> {
-        const COMMAND: &str = "getfd";
-        let (id, line) = self.line(COMMAND, &json!({"fdname": name}));
-        self.stream.set_write_timeout(Some(left(COMMAND, deadline)?))?;
+        self.send_with(descriptor, "getfd", &json!({"fdname": name}), deadline)
+    }
+
+    /// Passes a descriptor into the set of this number, which files name as `/dev/fdset/NUMBER`.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    pub fn pass_in_set(
+        &mut self,
+        descriptor: &impl AsFd,
+        set: u32,
+        deadline: Instant,
+    ) -> Result<(), ControlError> {
+        self.send_with(descriptor, "add-fd", &json!({"fdset-id": set}), deadline)
+    }
+
+    /// Sends a command with a descriptor beside it.
+    fn send_with(
+        &mut self,
+        descriptor: &impl AsFd,
+        command: &str,
+        arguments: &Value,
+        deadline: Instant,
+    ) -> Result<(), ControlError> {
+        let (id, line) = self.line(command, arguments);
+        self.stream.set_write_timeout(Some(left(command, deadline)?))?;
         let descriptors = [descriptor.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         let sent =
             sendmsg(&self.stream, &[IoSlice::new(&line)], &mut ancillary, SendFlags::NOSIGNAL);
-        let sent = sent.map_err(|error| failed(COMMAND, error.into()))?;
+        let sent = sent.map_err(|error| failed(command, error.into()))?;
         let rest = line.get(sent..).unwrap_or_default();
-        self.stream.write_all(rest).map_err(|error| failed(COMMAND, error))?;
-        self.answer(COMMAND, id, deadline).map(drop)
+        self.stream.write_all(rest).map_err(|error| failed(command, error))?;
+        self.answer(command, id, deadline).map(drop)
     }
 
     /// The next event; `None` if there is none until then.

@@ -96,6 +96,7 @@ pub fn launcher<V: Vmm>(top: &Path, vmm: V) -> ProcessLauncher<V> {
         launch_command: vec![std::env::current_exe().unwrap().into(), "launch".into()],
         root: "/".into(),
         links: &KernelLinks,
+        vsock: host::vsock::open,
     };
     ProcessLauncher::new(config, vmm)
 }
@@ -163,6 +164,7 @@ pub fn machine(name: &str) -> MachineSpec {
         placement: None,
         kernel: None,
         disk: None,
+        container: None,
         disks: Vec::new(),
         slots: Vec::new(),
         access: model::DeviceAccess::Groups,

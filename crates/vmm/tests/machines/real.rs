@@ -12,8 +12,9 @@ use host::LinuxHost;
 use libtest_mimic::{Completion, Failed, Trial};
 use model::{
     BlockFile, BlockUse, DiskBus, DiskContent, DiskFile, DiskFormat, Execution, Exit, Firmware,
-    GuestDisk, Halt, Host, HostBlock, Launcher, MachineDisk, MachineOptions, MachineSpec,
-    NetworkCard, Presence, Seed,
+    GuestDisk, GuestSlot, Halt, Host, HostBlock, LaunchError, Launcher, MachineDisk,
+    MachineOptions, MachineSpec, NetworkCard, NewPart, PartPlace, PartPlug, Presence, Seed,
+    SparePorts, Unplugged,
 };
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -34,6 +35,9 @@ pub fn all() -> Vec<Trial> {
         }),
         Trial::ignorable_test("qemu_stops_a_guest_whose_disk_is_full_until_it_is_resumed", || {
             with(&["qemu-system-x86_64", "qemu-img"], is_stopped_by_a_full_disk)
+        }),
+        Trial::ignorable_test("qemu_takes_a_disk_while_it_runs_and_starts_with_it_again", || {
+            with(&["qemu-system-x86_64", "qemu-img"], takes_a_disk)
         }),
         Trial::ignorable_test("qemu_has_a_block_device_of_the_host_for_itself", || {
             with(&["qemu-system-x86_64", "losetup"], has_a_block_device)
@@ -76,6 +80,47 @@ fn runs_as_a_stranger() -> Result<Completion, Failed> {
     Ok(Completion::Completed)
 }
 
+/// The firmware has no system that could let go of the disk, so it is asked in vain.
+fn takes_a_disk() -> Result<Completion, Failed> {
+    let bench = Bench::real();
+    let path = bench.path().join("data");
+    fs::write(&path, vec![0; 1 << 20])?;
+    let spare = SparePorts { count: 3, devices: Vec::new() };
+    let spec = MachineSpec { slots: Vec::new(), spare, ..machine("plug") };
+    bench.qemu.create_files(&spec)?;
+    bench.qemu.launch(&spec)?;
+    let port = bench.qemu.free_port(spec.id, &GuestSlot::place([]), &[0])?;
+    assert_eq!(port, 1);
+    let disk = GuestDisk {
+        content: DiskContent::Volume(uuid::Uuid::from_u128(5)),
+        bus: DiskBus::Virtio,
+        serial: "data".into(),
+        read_only: false,
+        mount_path: None,
+        port: Some(port),
+    };
+    let file = DiskFile { disk: disk.clone(), path, format: DiskFormat::Raw, block: None };
+    let plug = PartPlug { id: spec.id, port, part: NewPart::Disk(file.clone()) };
+    bench.qemu.plug_part(&plug)?;
+    assert_eq!(bench.qemu.plugged_parts(spec.id)?, Some(vec![plug.place()]));
+    assert_eq!(bench.qemu.free_port(spec.id, &GuestSlot::place([]), &[0])?, 2);
+    let again = bench.qemu.plug_part(&plug).unwrap_err();
+    assert!(matches!(again, LaunchError::Plug { .. }), "{again}");
+    let asked = bench.qemu.unplug_part(spec.id, plug.place(), Duration::from_millis(200))?;
+    assert!(matches!(asked, Unplugged::Kept(_)), "{asked:?}");
+    // What it does not have is out, and the file of a missing port is no error.
+    let other = PartPlace { port: 2, ..plug.place() };
+    assert_eq!(bench.qemu.unplug_part(spec.id, other, Duration::ZERO)?, Unplugged::Out);
+    bench.qemu.kill(spec.id)?;
+    let options = MachineOptions { disks: vec![disk], ..MachineOptions::default() };
+    let next = MachineSpec { disks: vec![file], options, ..spec.clone() };
+    bench.qemu.launch(&next)?;
+    assert_eq!(bench.qemu.plugged_parts(spec.id)?, Some(vec![plug.place()]));
+    bench.qemu.kill(spec.id)?;
+    bench.qemu.remove_files(spec.id)?;
+    Ok(Completion::Completed)
+}
+
 /// OVMF runs until its shell or menu, with a network card, a seed and a disk without a system.
 fn has_firmware_network_and_seed() -> Result<Completion, Failed> {
     let bench = Bench::real();
@@ -90,6 +135,7 @@ fn has_firmware_network_and_seed() -> Result<Completion, Failed> {
             mac: "52:54:00:12:34:56".parse()?,
             link: model::CardLink::User,
             forwards,
+            port: None,
         }],
         seed: Some(Seed { user_data: "#cloud-config\n".into(), ..Seed::default() }),
         ..MachineOptions::default()
@@ -251,6 +297,7 @@ fn has_a_block_device() -> Result<Completion, Failed> {
         serial: "data".into(),
         read_only: false,
         mount_path: None,
+        port: None,
     };
     let block = Some(BlockFile { number: found.number, sector: found.sector });
     let path = found.path.clone();

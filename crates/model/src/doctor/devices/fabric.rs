@@ -30,8 +30,8 @@ const PARTITIONS: &str = "hand over GPUs in sets that the NVSwitches can separat
                           not activated";
 
 const PARTITION_WORDS: &str = "run NVIDIA Fabric Manager in its shared-NVSwitch mode (FABRIC_MODE=1 in \
-                               /usr/share/nvidia/nvswitch/fabricmanager.cfg), and hand over whole partitions: \
-                               `fmpm -l` lists them";
+                               /usr/share/nvidia/nvswitch/fabricmanager.cfg), and install fmpm: \
+                               Handover then chooses whole partitions, and activates them (docs/claims.md)";
 
 fn is_gpu(function: &Function) -> bool {
     function.vendor.0 == NVIDIA

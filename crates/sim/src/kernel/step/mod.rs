@@ -15,6 +15,7 @@ mod reset;
 mod r#return;
 mod set_autoprobe;
 mod set_console;
+mod set_fabric_set;
 mod set_framebuffer;
 mod set_mdev_attribute;
 mod set_module;
@@ -154,6 +155,21 @@ impl Kernel {
             Step::SetMdevAttribute { address, uuid, name, value } => {
                 set_mdev_attribute::observe(self, *address, *uuid, name, value)
             }
+            Step::DefineMdev { .. }
+            | Step::UndefineMdev { .. }
+            | Step::AddToBootList { .. }
+            | Step::RemoveFromBootList { .. } => self.observe_file(step),
+            Step::SetVgpu { address, from, to } => set_vgpu::observe(self, *address, *from, *to),
+            Step::SetConsole { console, to, .. } => set_console::observe(self, *console, *to),
+            Step::SetFramebuffer { device, to, .. } => set_framebuffer::observe(self, device, *to),
+            Step::SetModule { module, to, .. } => set_module::observe(self, module, *to),
+            Step::SetFabricSet { set, to, .. } => set_fabric_set::observe(self, *set, *to),
+        })
+    }
+
+    /// The present state for a step that changes a file.
+    fn observe_file(&self, step: &Step) -> Observed {
+        match step {
             Step::DefineMdev { address, uuid, type_id, attributes } => {
                 let ours = MdevDefinition::new(*address, *uuid, type_id, attributes);
                 define_mdev::observe(self, &ours)
@@ -170,11 +186,8 @@ impl Kernel {
                 let ours = BootListEntry::new(*address, *vendor, *device, driver);
                 remove_from_boot_list::observe(self, &ours)
             }
-            Step::SetVgpu { address, from, to } => set_vgpu::observe(self, *address, *from, *to),
-            Step::SetConsole { console, to, .. } => set_console::observe(self, *console, *to),
-            Step::SetFramebuffer { device, to, .. } => set_framebuffer::observe(self, device, *to),
-            Step::SetModule { module, to, .. } => set_module::observe(self, module, *to),
-        })
+            _ => Observed::Absent,
+        }
     }
 
     /// Changes the host.
@@ -226,6 +239,7 @@ impl Kernel {
             Step::SetConsole { console, to, .. } => set_console::make(self, *console, *to)?,
             Step::SetFramebuffer { device, to, .. } => set_framebuffer::make(self, device, *to)?,
             Step::SetModule { module, to, .. } => set_module::make(self, module, *to)?,
+            Step::SetFabricSet { set, to, .. } => set_fabric_set::make(self, *set, *to)?,
         }
         Ok(())
     }
@@ -254,6 +268,7 @@ impl Kernel {
             | Step::SetConsole { .. }
             | Step::SetFramebuffer { .. }
             | Step::SetModule { .. }
+            | Step::SetFabricSet { .. }
             | Step::SetAutoprobe { .. }
             | Step::SetVf { .. }
             | Step::CreateMdev { .. }
@@ -295,7 +310,8 @@ impl Kernel {
             | Step::SetVgpu { .. }
             | Step::SetConsole { .. }
             | Step::SetFramebuffer { .. }
-            | Step::SetModule { .. } => false,
+            | Step::SetModule { .. }
+            | Step::SetFabricSet { .. } => false,
         }
     }
 }
@@ -308,6 +324,7 @@ const fn missing(step: &Step) -> &'static str {
         Step::SetUnit { .. } => set_unit::MISSING,
         Step::SetConsole { .. } => set_console::MISSING,
         Step::SetFramebuffer { .. } => set_framebuffer::MISSING,
+        Step::SetFabricSet { .. } => set_fabric_set::MISSING,
         Step::SetMdevAttribute { .. } => set_mdev_attribute::MISSING,
         Step::SetPersistence { .. } => set_persistence::MISSING,
         Step::SetVgpu { .. } => set_vgpu::MISSING,
@@ -365,6 +382,7 @@ pub(crate) const fn errors(step: &Step) -> &'static [Errno] {
         Step::SetConsole { .. } => set_console::ERRORS,
         Step::SetFramebuffer { .. } => set_framebuffer::ERRORS,
         Step::SetModule { .. } => set_module::ERRORS,
+        Step::SetFabricSet { .. } => set_fabric_set::ERRORS,
     }
 }
 

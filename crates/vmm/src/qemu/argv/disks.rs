@@ -1,10 +1,12 @@
 //! The disks besides the root disk. The VMM inherits their files as open descriptors, in a set for each disk (`-add-fd`):
 //! its user cannot open them, and no path of the host is on the command line.
 
-use model::{DiskBus, DiskFile, MachineSpec};
-use serde_json::json;
+use std::fmt;
 
-use super::{Line, Ports, insert};
+use model::{DiskBus, DiskFile, MachineSpec};
+use serde_json::{Value, json};
+
+use super::{Line, Ports, function_id, insert, port_id};
 use crate::process::{FD, OpenFile};
 
 /// The id of the SCSI controller.
@@ -15,13 +17,46 @@ pub fn disk_id(number: usize) -> String {
     format!("data{number}")
 }
 
+/// The id of a machine's disk: after its port, if it is behind one for devices.
+pub fn id_of(number: usize, file: &DiskFile) -> String {
+    file.disk.port.map_or_else(|| disk_id(number), |port| function_id(port, 0))
+}
+
+/// The set of descriptors of the disk behind a port for devices. The others are numbered from 0.
+pub const fn disk_set(port: u32) -> u32 {
+    1000u32.saturating_add(port)
+}
+
+/// The node of the disk behind a port for devices.
+pub fn disk_node(port: u32) -> String {
+    format!("{}disk", port_id(port))
+}
+
+/// A disk behind a port for devices.
+pub fn disk_at_port(port: u32, file: &DiskFile) -> Value {
+    let driver = if file.disk.bus == DiskBus::Nvme { "nvme" } else { "virtio-blk-pci" };
+    let mut device = json!({
+        "driver": driver,
+        "id": function_id(port, 0),
+        "drive": disk_node(port),
+        "serial": file.disk.serial,
+        "bus": port_id(port),
+    });
+    sectors(&mut device, file);
+    device
+}
+
 /// The files that the VMM inherits.
 pub fn disk_files(spec: &MachineSpec) -> Vec<OpenFile> {
-    let file = |(number, file): (usize, &DiskFile)| OpenFile {
-        path: file.path.clone(),
-        block: file.block.map(|block| block.number),
-        writable: !file.disk.read_only,
-        vmm_args: vec!["-add-fd".into(), format!("fd={FD},set={number}")],
+    let file = |(number, file): (usize, &DiskFile)| {
+        let set =
+            file.disk.port.map_or_else(|| number.to_string(), |port| disk_set(port).to_string());
+        OpenFile {
+            path: file.path.clone(),
+            block: file.block.map(|block| block.number),
+            writable: !file.disk.read_only,
+            vmm_args: vec!["-add-fd".into(), format!("fd={FD},set={set}")],
+        }
     };
     spec.disks.iter().enumerate().map(file).collect()
 }
@@ -51,8 +86,17 @@ fn cdroms(spec: &MachineSpec) -> usize {
 pub fn disks(line: &mut Line, ports: &mut Ports, spec: &MachineSpec) {
     let mut sata = 0;
     for (number, file) in spec.disks.iter().enumerate() {
-        backend(line, number, file);
+        if let Some(port) = file.disk.port {
+            line.option("-blockdev", disk_backend(&disk_node(port), disk_set(port), file));
+            let mut device = disk_at_port(port, file);
+            if let Some(place) = boot_index(spec, number) {
+                insert(&mut device, "bootindex", json!(place));
+            }
+            ports.device(device);
+            continue;
+        }
         let id = disk_id(number);
+        line.option("-blockdev", disk_backend(&id, number, file));
         let mut device = json!({"id": id, "drive": id, "serial": file.disk.serial});
         match file.disk.bus {
             DiskBus::Virtio => {
@@ -78,11 +122,7 @@ pub fn disks(line: &mut Line, ports: &mut Ports, spec: &MachineSpec) {
         if file.disk.is_cdrom() {
             insert(&mut device, "driver", json!("ide-cd"));
         }
-        // A partition table is where the blocks of this size are.
-        if let Some(sector) = file.block.map(|block| block.sector).filter(|sector| *sector != 512) {
-            insert(&mut device, "logical_block_size", json!(sector));
-            insert(&mut device, "physical_block_size", json!(sector));
-        }
+        sectors(&mut device, file);
         if let Some(place) = boot_index(spec, number) {
             insert(&mut device, "bootindex", json!(place));
         }
@@ -90,16 +130,24 @@ pub fn disks(line: &mut Line, ports: &mut Ports, spec: &MachineSpec) {
     }
 }
 
-/// What is behind a disk. The format is explicit, and a volume has no other file behind it.
-fn backend(line: &mut Line, number: usize, file: &DiskFile) {
+/// The size of a disk's blocks: a partition table is where the blocks of this size are.
+fn sectors(device: &mut Value, file: &DiskFile) {
+    if let Some(sector) = file.block.map(|block| block.sector).filter(|sector| *sector != 512) {
+        insert(device, "logical_block_size", json!(sector));
+        insert(device, "physical_block_size", json!(sector));
+    }
+}
+
+/// What is behind a disk: a node over a set of descriptors. The format is explicit, and a volume has no other file behind it.
+pub fn disk_backend(node: &str, set: impl fmt::Display, file: &DiskFile) -> Value {
     let driver = if file.block.is_some() { "host_device" } else { "file" };
     let mut backend = json!({
-        "node-name": disk_id(number),
+        "node-name": node,
         "driver": file.format.as_str(),
         "read-only": file.disk.read_only,
         "file": {
             "driver": driver,
-            "filename": format!("/dev/fdset/{number}"),
+            "filename": format!("/dev/fdset/{set}"),
             "read-only": file.disk.read_only,
         },
     });
@@ -109,7 +157,7 @@ fn backend(line: &mut Line, number: usize, file: &DiskFile) {
     if file.format == model::DiskFormat::Qcow2 {
         insert(&mut backend, "backing", json!(null));
     }
-    line.option("-blockdev", backend);
+    backend
 }
 
 /// One controller for all SCSI disks.

@@ -4,6 +4,7 @@
 //! elsewhere commas are doubled, which is QEMU's way of quoting them.
 
 mod agent;
+mod container;
 mod cpu;
 mod disks;
 mod display;
@@ -16,7 +17,9 @@ mod usb;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{DeviceAccess, Firmware, GuestFunction, GuestSlot, GuestSource, MachineSpec, Rom};
+use model::{
+    DeviceAccess, Firmware, GuestBus, GuestFunction, GuestSlot, GuestSource, MachineSpec, Rom,
+};
 use serde_json::{Value, json};
 
 use super::binary::Accelerator;
@@ -24,8 +27,8 @@ use super::mmio_window::{AddressSpace, Room};
 use crate::process::{FD, IOMMU_DESCRIPTOR, device_descriptor};
 
 pub use agent::socket as agent_socket;
-pub use disks::disk_files;
-pub use network::{host_cards, netdev};
+pub use disks::{disk_at_port, disk_backend, disk_files, disk_node, disk_set};
+pub use network::{card_at_port, host_cards, netdev, netdev_at_port, netdev_id_at};
 pub use tpm::backend as tpm_backend;
 pub use usb::usb_files;
 
@@ -42,6 +45,8 @@ pub struct Environment<'a> {
     pub disk: PathBuf,
     /// The disk that configures the guest at its first boot, if the machine has a seed.
     pub seed: PathBuf,
+    /// The configuration disk of the init in the guest, if its root is a container image.
+    pub guest_config: PathBuf,
     /// The directory with the ROMs of devices.
     pub roms: PathBuf,
     /// The directory with the key and the certificate of the screen, if it is encrypted.
@@ -64,13 +69,14 @@ pub fn device_ids(spec: &MachineSpec) -> Vec<String> {
     });
     let disk = spec.disk.iter().map(|_| DISK.to_owned());
     let seed = spec.options.seed.iter().map(|_| SEED.to_owned());
-    let disks = (0..spec.disks.len()).map(disks::disk_id);
-    let cards = (0..spec.options.cards.len()).map(network::card_id);
+    let disks = spec.disks.iter().enumerate().map(|(number, file)| disks::id_of(number, file));
+    let cards = spec.options.cards.iter().enumerate();
+    let cards = cards.map(|(number, card)| network::id_of(number, card));
     let video = spec.options.display.iter().map(|_| display::VIDEO.to_owned());
     let tpm = spec.options.tpm.then(|| tpm::TPM.to_owned());
     let agent = spec.options.agent.then(|| agent::PORT.to_owned());
     let own = disk.chain(disks).chain(seed).chain(video).chain(tpm).chain(agent);
-    own.chain(cards).chain(functions).collect()
+    own.chain(container::ids(spec)).chain(cards).chain(functions).collect()
 }
 
 /// The command line without the program and the monitor.
@@ -92,6 +98,7 @@ pub fn arguments(
     random(&mut line, &mut ports);
     disk(&mut line, &mut ports, spec, environment)?;
     disks::disks(&mut line, &mut ports, spec);
+    container::container(&mut line, &mut ports, spec, environment)?;
     if spec.options.seed.is_some() {
         seed(&mut line, &mut ports, environment)?;
     }
@@ -119,7 +126,7 @@ const DISK: &str = "disk0";
 const SEED: &str = "seed";
 
 /// The id of a function, such as `hd1f0`: the first function in the second port for devices.
-fn function_id(port: u32, function: u8) -> String {
+pub fn function_id(port: u32, function: u8) -> String {
     format!("{}f{function}", port_id(port))
 }
 
@@ -131,7 +138,8 @@ pub fn port_id(port: u32) -> String {
 /// How many ports for devices a machine has: those of its devices, and the spare ones.
 fn device_port_count(spec: &MachineSpec) -> u32 {
     let taken = u32::try_from(spec.slots.len()).unwrap_or(u32::MAX);
-    let last = spec.slots.iter().map(|slot| slot.port.saturating_add(1)).max().unwrap_or(0);
+    let ports = spec.slots.iter().map(|slot| slot.port).chain(spec.options.part_ports());
+    let last = ports.map(|port| port.saturating_add(1)).max().unwrap_or(0);
     taken.saturating_add(spec.spare.count).max(last)
 }
 
@@ -307,6 +315,8 @@ fn device_ports(ports: &mut Ports, spec: &MachineSpec, environment: &Environment
         };
         ports.device_port(&port_id(number), room);
     }
+    let chosen = spec.slots.iter().filter_map(|slot| Some((slot.bus?, port_id(slot.port))));
+    ports.chosen.extend(chosen);
 }
 
 /// The functions of all devices.
@@ -410,6 +420,8 @@ struct Ports {
     behind: BTreeMap<String, String>,
     /// The ports, with what is particular to each.
     ports: Vec<(String, Value)>,
+    /// The ports that are to lead to a bus that was chosen.
+    chosen: BTreeMap<GuestBus, String>,
     devices: Vec<Value>,
 }
 
@@ -448,8 +460,37 @@ impl Ports {
         self.behind.get(port).map_or(FIRST_ROOT, String::as_str)
     }
 
+    /// Orders the ports of the first root complex so that the chosen ones lead to their buses: the firmware numbers the buses in
+    /// the order of the ports, from 1 on. What is missing before a chosen one is filled up with ports that nothing can be plugged into.
+    fn arrange(&mut self) {
+        let Some(last) = self.chosen.keys().next_back().map(|bus| usize::from(bus.number())) else {
+            return;
+        };
+        let all = std::mem::take(&mut self.ports);
+        let (first, elsewhere): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(name, _)| self.bus_of(name) == FIRST_ROOT);
+        let is_chosen = |name: &String| self.chosen.values().any(|chosen| chosen == name);
+        let (chosen, others): (Vec<_>, Vec<_>) =
+            first.into_iter().partition(|(name, _)| is_chosen(name));
+        let mut others = others.into_iter();
+        for bus in 1.. {
+            let mut wanted = self.chosen.iter();
+            let wanted = wanted.find(|(chosen, _)| usize::from(chosen.number()) == bus);
+            let port = wanted.and_then(|(_, id)| chosen.iter().find(|(name, _)| name == id));
+            match port.cloned().or_else(|| others.next()) {
+                Some(port) => self.ports.push(port),
+                None if bus < last => {
+                    self.ports.push((format!("gap{bus}"), json!({"hotplug": false})));
+                }
+                None => break,
+            }
+        }
+        self.ports.extend(elsewhere);
+    }
+
     /// Adds everything to the command line: root complexes, ports, devices.
-    fn finish(self, line: &mut Line) {
+    fn finish(mut self, line: &mut Line) {
+        self.arrange();
         for root in &self.roots {
             line.option("-device", root);
         }

@@ -22,6 +22,10 @@ const LEAST_FIRST: usize = 32;
 pub fn roots(ports: &mut Ports, spec: &MachineSpec) {
     let roots = spec.placement.as_ref().map_or(&[][..], |placed| &placed.roots);
     let first = LEAST_FIRST + usize::try_from(device_port_count(spec)).unwrap_or(usize::MAX / 2);
+    // Buses that were chosen are those of the first one.
+    let chosen = spec.slots.iter().filter_map(|slot| slot.bus.map(|bus| (slot.port, bus)));
+    let last = chosen.clone().map(|(_, bus)| usize::from(bus.number())).max().unwrap_or(0);
+    let first = first.max(last + 1);
     let mut bus = 256;
     for (number, GuestRoot { cell, ports: behind }) in roots.iter().take(MOST).enumerate() {
         // Its own bus, and for each port one for the device and one to spare. They are given out downward.
@@ -39,6 +43,11 @@ pub fn roots(ports: &mut Ports, spec: &MachineSpec) {
             "bus_nr": bus,
             "numa_node": cell,
         }));
-        ports.behind.extend(behind.iter().map(|port| (port_id(*port), id.clone())));
+        ports.behind.extend(
+            behind
+                .iter()
+                .filter(|port| !chosen.clone().any(|(own, _)| own == **port))
+                .map(|port| (port_id(*port), id.clone())),
+        );
     }
 }

@@ -2,9 +2,9 @@
 
 use super::*;
 use model::{
-    Address, BlockFile, CardLink, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display,
-    DisplayProtocol, GuestDisk, GuestOs, HostBlock, KernelBoot, MachineDisk, MachineOptions,
-    NetworkCard, Secret, Seed, Topology,
+    Address, BlockFile, CardLink, ContainerBoot, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat,
+    Display, DisplayProtocol, GuestDisk, GuestOs, HostBlock, KernelBoot, MachineDisk,
+    MachineOptions, NetworkCard, Secret, Seed, SparePorts, Topology,
 };
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ fn machine() -> MachineSpec {
         placement: None,
         kernel: None,
         disk: None,
+        container: None,
         disks: Vec::new(),
         slots: Vec::new(),
         access: DeviceAccess::Groups,
@@ -50,6 +51,7 @@ fn environment() -> Environment<'static> {
         accelerator: Accelerator::Tcg,
         disk: "/var/lib/handover/machines/1/disk.qcow2".into(),
         seed: "/var/lib/handover/machines/1/seed.iso".into(),
+        guest_config: "/var/lib/handover/machines/1/guest-config.img".into(),
         roms: "/var/lib/handover/machines/1/roms".into(),
         screen: "/var/lib/handover/machines/1/screen".into(),
         firmware: None,
@@ -70,6 +72,25 @@ fn shown(spec: &MachineSpec, environment: &Environment<'_>) -> String {
         text += &argument;
     }
     text
+}
+
+/// The root and the modules are shared and read-only; the guest finds all by their serial numbers.
+#[test]
+fn a_container_image_as_root() {
+    let content = DiskContent::Volume(Uuid::from_u128(3));
+    let upper = data_disk(content, DiskBus::Virtio, ContainerBoot::UPPER, false);
+    let container = Some(ContainerBoot {
+        root: "/var/lib/handover/images/roots/sha256-12.erofs".into(),
+        modules: Some("/var/lib/handover/images/kernels/1/modules.erofs".into()),
+        config: Vec::new(),
+        vsock: Some(1_900_000_000),
+    });
+    let spec = MachineSpec { kernel: kernel(), disks: vec![upper], container, ..machine() };
+    let text = shown(&spec, &environment());
+    for id in device_ids(&spec) {
+        assert!(text.contains(&format!("\"id\":\"{id}\"")), "{id} is not in {text}");
+    }
+    insta::assert_snapshot!(text);
 }
 
 /// The card and the NIC by descriptors: no `host=`, and no node that QEMU opens.
@@ -151,7 +172,8 @@ fn a_processor_without_kvm_has_nothing_to_hide() {
 
 fn card() -> NetworkCard {
     let forwards = vec!["2222:22".parse().unwrap()];
-    NetworkCard { mac: "52:54:00:12:34:56".parse().unwrap(), link: CardLink::User, forwards }
+    let mac = "52:54:00:12:34:56".parse().unwrap();
+    NetworkCard { mac, link: CardLink::User, forwards, port: None }
 }
 
 #[test]
@@ -219,6 +241,7 @@ fn a_card_of_each_kind() {
         mac: model::Mac([0x52, 0x54, 0, 0, 0, number]),
         link,
         forwards: Vec::new(),
+        port: None,
     };
     let cards = vec![
         link(CardLink::Bridge { bridge: "br0".into() }, 1),
@@ -264,8 +287,37 @@ fn uefi_with_seed_network_and_a_large_gpu() {
     }
 }
 
+#[test]
+fn a_chosen_bus_is_that_of_its_port_whatever_is_before_it() {
+    let at = |port: u32, bus: &str| GuestSlot {
+        bus: Some(bus.parse().unwrap()),
+        ..slot(&["0000:01:00.0"]).at(port)
+    };
+    let buses = |slots: Vec<GuestSlot>, cards: usize| {
+        let options = MachineOptions { cards: vec![card(); cards], ..MachineOptions::default() };
+        let spare = SparePorts { count: 1, devices: Vec::new() };
+        let spec = MachineSpec { slots, options, spare, ..machine() };
+        let text = shown(&spec, &environment());
+        let ports = text.lines().filter(|line| line.contains("pcie-root-port"));
+        let id = |line: &str| {
+            line.split(r#""id":""#).nth(1).unwrap().split('"').next().unwrap().to_owned()
+        };
+        ports.map(id).collect::<Vec<_>>()
+    };
+    let plain = buses(vec![slot(&["0000:01:00.0"])], 0);
+    assert_eq!(plain.last().unwrap(), "hd1");
+    for cards in 0..3 {
+        let ids = buses(vec![at(0, "06:00"), at(1, "02:00")], cards);
+        assert_eq!((ids[5].as_str(), ids[1].as_str()), ("hd0", "hd1"), "{ids:?}");
+        let far = buses(vec![at(0, "3f:00")], cards);
+        assert_eq!((far.len(), far[0x3e].as_str()), (0x3f, "hd0"), "{far:?}");
+        assert!(far[0x3d].starts_with("gap"));
+    }
+}
+
 fn data_disk(content: DiskContent, bus: DiskBus, serial: &str, read_only: bool) -> DiskFile {
-    let disk = GuestDisk { content, bus, serial: serial.into(), read_only, mount_path: None };
+    let disk =
+        GuestDisk { content, bus, serial: serial.into(), read_only, mount_path: None, port: None };
     let format = if serial == "thin" { DiskFormat::Qcow2 } else { DiskFormat::Raw };
     let path = format!("/var/lib/handover/volumes/{serial}/disk").into();
     let block = disk.block().map(|_| BlockFile { number: (259, 1), sector: 4096 });

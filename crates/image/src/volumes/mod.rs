@@ -4,6 +4,8 @@
 //! does not know the volumes of later days. While a volume is made or deleted, its directory has another name
 //! (`pending-ID`): what the store says after a crash decides about those only.
 
+mod format;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
@@ -101,6 +103,16 @@ impl Volumes {
         cancel: &Cancel,
     ) -> Result<(), ImageError> {
         self.create_with(id, new, |dir, disk| self.fill(dir, disk, new.size, archive, cancel))
+    }
+
+    /// The same for a raw volume with an empty ext4 file system.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); [`ImageError::Tool`] if mke2fs fails.
+    pub fn create_formatted(&self, id: Uuid, new: NewVolume) -> Result<(), ImageError> {
+        self.create_with(id, new, |dir, disk| {
+            self.make_file_system(&dir.join(FILE), disk, new.size)
+        })
     }
 
     /// The same for a volume with the content of a disk image, which is in a format and not larger.
@@ -393,6 +405,7 @@ impl Volumes {
                 (Some(id), _) if known.contains(&id) => self.keep(id)?,
                 (Some(_), _) => remove_tree(&entry.path())?,
                 (None, Ok(id)) if !known.contains(&id) => unknown.push(entry.path()),
+                (None, Ok(id)) => self.end_format(id)?,
                 _ => {}
             }
         }

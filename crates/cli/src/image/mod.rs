@@ -1,5 +1,8 @@
 //! `handover image`: the disk images and kernels that machines boot.
 
+mod container;
+mod pull;
+
 use std::path::PathBuf;
 
 use api::client::{Client, FilePart, Upload, segment};
@@ -12,7 +15,9 @@ use crate::failure::{Done, Failure};
 use crate::progress::waiting;
 use crate::{listing, output, values};
 
-/// Import disk images and kernels
+pub use pull::Pull;
+
+/// Import disk images and kernels, pull container images
 #[derive(Debug, Args)]
 pub struct Image {
     #[command(flatten)]
@@ -50,6 +55,13 @@ enum Command {
     /// Uploads the files to the daemon, which checks and copies them, and waits until the image can be used. The files are
     /// not needed afterwards. A failed import keeps its name until `handover image rm NAME`.
     Import(Import),
+    /// Pull a container image: from a registry, or from a layout or archive on the daemon's host
+    ///
+    /// Its layers are merged to one file system, which all machines with these layers share. Waits until the image can be
+    /// used; what is there already is not fetched again.
+    Pull(pull::Pull),
+    /// Remove the container images that no instance uses, and layers that no image needs
+    Prune,
     /// List the images
     #[command(visible_alias = "ls")]
     List,
@@ -59,7 +71,7 @@ enum Command {
         /// Name of the image, as `handover image list` shows it
         name: String,
     },
-    /// Remove an image, or cancel its import
+    /// Remove an image, or cancel its import or pull
     #[command(visible_alias = "delete")]
     Rm {
         /// Name of the image, as `handover image list` shows it
@@ -242,6 +254,12 @@ impl Image {
                     .map_err(Failure::to(format!("change the size of the image {name}")))?;
                 show(&connection, &image)
             }
+            Command::Pull(pull) => {
+                let what = Failure::to(format!("pull the image {}", pull.name()));
+                let image = connection.talk(async |client| pull.send(&client).await);
+                show(&connection, &image.map_err(what)?)
+            }
+            Command::Prune => container::prune(&connection),
             Command::List => list(&connection),
             Command::Show { name } => {
                 let path = format!("/images/{}", segment(&name));
@@ -289,7 +307,8 @@ fn list(connection: &Connection) -> Done {
     let headings = ["NAME", "DISK", "KERNEL", "SIZE", "STATUS"];
     let none = "no images; `handover image import` imports one";
     listing::print(connection.json(), &images, none, headings, |image| {
-        let disk = image.disk_format.clone().unwrap_or_default();
+        let container = image.container.as_ref().map(|_| "container".to_owned());
+        let disk = image.disk_format.clone().or(container).unwrap_or_default();
         let kernel = if image.has_kernel { "yes" } else { "" }.to_owned();
         let size = image.size_bytes.map(model::shown::bytes).unwrap_or_default();
         let status = status(&image.status, image.error.as_deref());
@@ -315,6 +334,9 @@ const fn boots(image: &Imported) -> &'static str {
 }
 
 fn show(connection: &Connection, image: &Imported) -> Done {
+    if let Some(info) = &image.container {
+        return container::show(connection, image, info);
+    }
     let fields = [
         ("name", image.name.clone()),
         ("status", image.status.clone()),

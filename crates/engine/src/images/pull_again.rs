@@ -1,0 +1,81 @@
+//! Getting a container image again, whose name may mean another one by now.
+//!
+//! The pull has a name of its own until it is complete, so that the image can be used meanwhile, and stays if the pull fails. Then it
+//! takes over the name. Machines of the earlier image keep that, under its name with its digest.
+
+use model::{Code, Refusal};
+use uuid::Uuid;
+
+use super::Images;
+use crate::lock::lock;
+use crate::store::{Durability, StoredImage, StoredInstance};
+use crate::{Image, ImageStatus, PullImage};
+
+/// How much of a digest is in the name of an earlier image, with its algorithm.
+const DIGEST: usize = "sha256:".len() + 12;
+
+impl Images {
+    /// Gets a container image again in the background. Returns the pull, whose name disappears when it has succeeded.
+    ///
+    /// # Errors
+    /// `invalid_request` for the name of another image; those of [`pull`](Self::pull).
+    pub fn pull_again(&self, request: PullImage) -> Result<Image, Refusal> {
+        let name = request.name.clone();
+        let Some(there) = self.store.read(|from| StoredImage::by_name(from, &name))? else {
+            return self.pull(request);
+        };
+        if there.image.container.is_none() {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                format!("{name:?} was imported as a disk, and cannot be pulled"),
+                "leave `pull` out, or use another name",
+            ));
+        }
+        if there.image.status != ImageStatus::Ready {
+            // Its pull runs, or has failed: then it is replaced.
+            return match there.image.status {
+                ImageStatus::Failed => self.pull(request),
+                _ => Ok(there.image),
+            };
+        }
+        let own = format!("{name}@pull-{}", Uuid::new_v4().simple());
+        self.pull_then(PullImage { name: own, ..request }, move |images, id| {
+            if let Err(refusal) = images.take_over(id, &name) {
+                tracing::error!(image = name, "a pulled image cannot take its name: {refusal}");
+            }
+        })
+    }
+
+    /// Gives a pulled image its name. If that is the very image, nothing changes.
+    fn take_over(&self, id: Uuid, name: &str) -> Result<(), Refusal> {
+        let _allocation = lock(&self.journal.allocation);
+        let all = self.store.read(StoredImage::all)?;
+        let Some(new) = all.iter().find(|stored| stored.id == id) else { return Ok(()) };
+        if new.image.status != ImageStatus::Ready {
+            return Ok(());
+        }
+        let old = all.iter().find(|stored| stored.image.name == name);
+        // It was removed meanwhile, and a disk imported under its name.
+        if old.is_some_and(|old| old.image.container.is_none()) {
+            return Ok(());
+        }
+        let instances = self.store.read(StoredInstance::all)?;
+        self.store.write(Durability::Power, |tx| {
+            match old {
+                Some(old) if old.image.digest == new.image.digest => {
+                    return StoredImage::delete(tx, id);
+                }
+                Some(old) if instances.iter().any(|row| row.uses_image(old.id)) => {
+                    let digest: String = old.image.digest.chars().take(DIGEST).collect();
+                    let aside = format!("{name}@{digest}");
+                    let is_free = all.iter().all(|stored| stored.image.name != aside);
+                    let unique = format!("{aside}-{}", old.id.simple());
+                    StoredImage::rename(tx, old.id, if is_free { &aside } else { &unique })?;
+                }
+                Some(old) => StoredImage::delete(tx, old.id)?,
+                None => {}
+            }
+            StoredImage::rename(tx, id, name)
+        })
+    }
+}

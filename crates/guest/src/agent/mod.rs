@@ -1,0 +1,87 @@
+//! The agent: a process beside the command that does what the host asks for, over vsock.
+//!
+//! It gets its configuration and the command's state from the init on its standard input, and tells the init on its
+//! standard output to stop. It knows a client by the token of this start, and accepts connections of the host only.
+
+mod answers;
+mod copy_in;
+mod copy_out;
+mod exec;
+mod files;
+mod session;
+mod shared;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use guest_protocol::GuestConfig;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use self::session::Session;
+use self::shared::Shared;
+use crate::{console, sys};
+
+/// The role of the agent's process.
+pub const AGENT: &str = "agent";
+
+/// A client must make the handshake within this time.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// A client that reads nothing for this long is gone.
+const WRITE_WITHIN: Duration = Duration::from_secs(300);
+/// Threads need little.
+const STACK: usize = 512 * 1024;
+
+/// Runs until the machine ends.
+pub fn run() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::say(&format!("the agent ended: {error}; exec and cp do not work any more"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    // When memory is short, the host still reaches the machine.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    let mut lines = BufReader::new(io::stdin());
+    let mut line = String::new();
+    lines.read_line(&mut line)?;
+    let config: GuestConfig = serde_json::from_str(&line)?;
+    let Some(agent) = config.agent.clone() else { return Ok(()) };
+    let listener = sys::listen(agent.port)?;
+    let shared = Arc::new(Shared::new(config, agent.token));
+    let states = Arc::clone(&shared);
+    std::thread::Builder::new().stack_size(STACK).spawn(move || {
+        for line in lines.lines().map_while(Result::ok) {
+            states.set_state(&line);
+        }
+    })?;
+    loop {
+        let connection = File::from(listener.accept()?);
+        let shared = Arc::clone(&shared);
+        let begun = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+            // What the client did wrong, it has heard; a broken connection has no listener.
+            let _ = talk(&connection, &shared);
+        });
+        // Without memory for a thread the connection is closed; others go on.
+        drop(begun);
+    }
+}
+
+fn talk(connection: &File, shared: &Arc<Shared>) -> Result<(), guest_protocol::ProtocolError> {
+    let timeout =
+        |which, time| set_socket_timeout(connection, which, time).map_err(io::Error::from);
+    timeout(Timeout::Recv, Some(HANDSHAKE_WITHIN))?;
+    timeout(Timeout::Send, Some(WRITE_WITHIN))?;
+    let mut session = Session::new(connection, shared)?;
+    if session.handshake()? {
+        timeout(Timeout::Recv, None)?;
+        session.serve()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! The power button: the kernel reports it as a key, and leaves what to do to us.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::fs::OFlags;
+
+/// `struct input_event` on 64-bit kernels: the time (16 bytes), the type, the code, the value.
+const EVENT_BYTES: usize = 24;
+/// `EV_KEY` and `KEY_POWER` of `linux/input-event-codes.h`.
+const KEY: u16 = 1;
+const POWER: u16 = 116;
+
+/// Keys of the machine: one of them is the power button.
+pub struct Keys(File);
+
+impl Keys {
+    /// Opens all input devices.
+    pub fn all() -> Vec<Self> {
+        let entries = fs::read_dir("/dev/input").into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("event"))
+            .filter_map(|entry| {
+                let flags = OFlags::NONBLOCK.bits().cast_signed();
+                OpenOptions::new().read(true).custom_flags(flags).open(entry.path()).ok()
+            })
+            .map(Self)
+            .collect()
+    }
+
+    /// Whether the power button was pressed since the last call.
+    pub fn pressed(&mut self) -> bool {
+        let mut pressed = false;
+        let mut event = [0; EVENT_BYTES];
+        while self.0.read_exact(&mut event).is_ok() {
+            pressed |= is_power(&event);
+        }
+        pressed
+    }
+}
+
+impl AsFd for Keys {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn is_power(event: &[u8; EVENT_BYTES]) -> bool {
+    let [.., t0, t1, c0, c1, v0, v1, v2, v3] = *event;
+    let (kind, code) = (u16::from_ne_bytes([t0, t1]), u16::from_ne_bytes([c0, c1]));
+    kind == KEY && code == POWER && i32::from_ne_bytes([v0, v1, v2, v3]) == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pressing_the_power_button_counts() {
+        let mut event = [0xff; EVENT_BYTES];
+        event[16..].copy_from_slice(&[1, 0, 116, 0, 1, 0, 0, 0]);
+        assert!(is_power(&event));
+        for (at, value) in [(16, 2), (18, 30), (20, 0), (20, 2)] {
+            let mut other = event;
+            other[at] = value;
+            assert!(!is_power(&other), "{other:?}");
+        }
+    }
+}

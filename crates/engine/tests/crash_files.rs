@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{
@@ -134,10 +135,15 @@ fn killed_between_any_two_changes_of_files_nothing_is_left_over_or_lost() {
     let mut changes = 0;
     loop {
         let rig = rig();
+        let holders = Arc::strong_count(&rig.host);
         let engine = rig.open();
         rig.host.dies_after_file_changes(Some(changes));
         let ended = catch_unwind(AssertUnwindSafe(|| life(&rig, &engine)));
         drop(engine);
+        // A dead process has no threads: those of the engine have it, too.
+        while Arc::strong_count(&rig.host) > holders {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         rig.host.dies_after_file_changes(None);
         if let Err(cause) = &ended {
             assert!(cause.is::<sim::Died>(), "{changes}");

@@ -80,6 +80,8 @@ pub(crate) struct Inside {
     pub(crate) disk: Option<(PathBuf, u64)>,
     /// After how many changes of files the process dies, if it does.
     pub(crate) file_changes_left: Option<u32>,
+    /// Whether the process has died so.
+    pub(crate) has_died: bool,
     /// Its block devices, with what is on them.
     pub(crate) blocks: Vec<(BlockDevice, BlockUse)>,
     pub(crate) usb: Vec<model::UsbDevice>,
@@ -139,6 +141,7 @@ impl SimHost {
             cpu_layout: CpuLayout::default(),
             disk: None,
             file_changes_left: None,
+            has_died: false,
             blocks: Vec::new(),
             usb: Vec::new(),
             started: Instant::now(),

@@ -105,6 +105,7 @@ impl Disk for SimHost {
             return;
         }
         // It stays 0: the process does nothing any more.
+        inside.has_died = true;
         drop(inside);
         std::panic::resume_unwind(Box::new(crate::Died));
     }

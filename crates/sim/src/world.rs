@@ -39,13 +39,14 @@ impl SimHost {
     /// The process dies after so many changes of files (see [`Disk::between_changes`](model::Disk::between_changes)): every thread that makes
     /// a further one panics with [`Died`](crate::Died). `None` revives it.
     pub fn dies_after_file_changes(&self, changes: Option<u32>) {
-        self.inside().file_changes_left = changes;
+        let mut inside = self.inside();
+        (inside.file_changes_left, inside.has_died) = (changes, false);
     }
 
     /// Whether it died so.
     #[must_use]
     pub fn has_died(&self) -> bool {
-        self.inside().file_changes_left == Some(0)
+        self.inside().has_died
     }
 
     /// Gives the host a block device, or replaces one of the same path.

@@ -129,6 +129,32 @@ fn a_client_that_goes_hangs_the_command_up() {
 }
 
 #[test]
+fn a_command_does_not_start_for_a_client_that_has_gone() {
+    let daemon = Daemon::start();
+    daemon.import_container("box");
+    daemon.post("/instances", &json!({ "name": "ml", "image": "box" })).expect(201);
+    talk(&daemon, async |client| {
+        let waits = json!({ "command": ["sleep"], "wait_for_agent": 60 });
+        let (mut sender, receiver) = begin(&client, &waits).await;
+        sender.send("input".into()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop((sender, receiver));
+        // Input that comes before the command has started waits for it.
+        let early = json!({ "command": ["cat"], "wait_for_agent": 60 });
+        let (mut sender, mut receiver) = begin(&client, &early).await;
+        sender.send("early".into()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let guest = sim::SimGuest::default();
+        let serves = guest.clone();
+        daemon.launcher.set_vsock_guest(move |stream| serves.serve(stream));
+        assert_eq!(receiver.next().await.unwrap(), Message::Bytes("early".into()));
+        // The one that has gone would have been tried in this time, and hung up.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(guest.hung_up(), 0);
+    });
+}
+
+#[test]
 fn many_sessions_run_at_once_and_more_are_refused() {
     let daemon = Daemon::start();
     daemon.container("ml");

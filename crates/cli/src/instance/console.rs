@@ -43,8 +43,10 @@ impl Console {
                     "connected to the console of {}; Ctrl-] disconnects",
                     self.instance
                 ));
+                // Watched before the terminal is changed, so that no signal leaves it so.
+                let ends = Ends::watch()?;
                 let raw = Raw::set()?;
-                let reason = connect(sender, receiver).await;
+                let reason = connect(sender, receiver, ends).await;
                 drop(raw);
                 reason
             })
@@ -62,9 +64,12 @@ impl Console {
 }
 
 /// Passes bytes on until one side ends. Returns the daemon's reason.
-async fn connect(mut sender: Sender, mut receiver: Receiver) -> Result<String, Refusal> {
+async fn connect(
+    mut sender: Sender,
+    mut receiver: Receiver,
+    mut ends: Ends,
+) -> Result<String, Refusal> {
     let mut typed = typed();
-    let mut ends = Ends::watch()?;
     loop {
         tokio::select! {
             message = receiver.next() => match message? {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use api::client::{Message, Receiver, Sender, query_value, segment};
 use api::{CopyDirection, CopyMessage, CopyRequest, PathInfo};
@@ -9,8 +10,8 @@ use clap::Args;
 use model::shown::bytes;
 use model::{Code, Refusal};
 use service::local_files::{self, Keep, LocalError, Packed, Part, Source, Unpacked};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
@@ -18,6 +19,11 @@ use crate::{output, terminal};
 
 /// How many parts wait for the other side.
 const PARTS: usize = 8;
+/// How long the reason of this side is waited for when a copy has failed. Who waits for a pipe has none.
+const REASON: Duration = Duration::from_secs(1);
+
+/// What reads or writes files here, in a thread.
+type Work<T> = oneshot::Receiver<Result<T, LocalError>>;
 
 /// Copy files into the guest of a container image, or out of it
 #[derive(Debug, Args)]
@@ -113,7 +119,7 @@ impl Copy {
             sender.tell(&request).await?;
             let (parts, mut ready) = mpsc::channel(PARTS);
             let from = from.to_owned();
-            let packing = tokio::task::spawn_blocking(move || match is_tar {
+            let packing = in_thread(move || match is_tar {
                 true => local_files::pack_tar(io::stdin().lock(), owners, &parts),
                 false => local_files::pack(&from, follow, owners, stays, &parts),
             });
@@ -159,7 +165,7 @@ impl Copy {
                 false => Some(local_files::from_guest(&source, to)?),
             };
             let (parts, mut ready) = mpsc::channel(PARTS);
-            let unpacking = tokio::task::spawn_blocking(move || match place {
+            let unpacking = in_thread(move || match place {
                 Some(place) => local_files::unpack(&place, keep, &mut ready),
                 None => local_files::unpack_tar(&source.name, terminal::raw(), &mut ready),
             });
@@ -256,16 +262,25 @@ async fn receive_all(
     Ok(())
 }
 
-async fn joined<T>(work: JoinHandle<Result<T, LocalError>>) -> Result<T, Refusal> {
-    let done = work.await.map_err(|error| odd(&error.to_string()))?;
+/// Does work in a thread of its own. The runtime would wait for it at its end, and a read from a pipe may never return.
+fn in_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LocalError> + Send + 'static,
+) -> Work<T> {
+    let (done, waits) = oneshot::channel();
+    std::thread::spawn(move || done.send(work()));
+    waits
+}
+
+async fn joined<T>(work: Work<T>) -> Result<T, Refusal> {
+    let done = work.await.map_err(|_| wrong("the copy broke off", "copy again"))?;
     done.map_err(Refusal::from)
 }
 
 /// Why a copy failed: what this side says, unless the other one had broken off.
-async fn first<T>(work: JoinHandle<Result<T, LocalError>>, refusal: Refusal) -> Refusal {
-    match work.await {
-        Ok(Err(LocalError::BrokenOff)) | Ok(Ok(_)) | Err(_) => refusal,
-        Ok(Err(error)) => error.into(),
+async fn first<T>(work: Work<T>, refusal: Refusal) -> Refusal {
+    match timeout(REASON, work).await {
+        Ok(Ok(Err(error))) if !matches!(error, LocalError::BrokenOff) => error.into(),
+        _ => refusal,
     }
 }
 

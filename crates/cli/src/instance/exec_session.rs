@@ -23,8 +23,10 @@ pub fn run(
     connection.talk(async |client| {
         let (mut sender, receiver) = client.socket(&path).await?;
         sender.tell(start).await?;
+        // Watched before the terminal is changed, so that no signal leaves it so.
+        let ends = Ends::watch()?;
         let raw = if start.tty && interactive { Some(Raw::set()?) } else { None };
-        let status = pass_on(sender, receiver, start.tty, interactive).await;
+        let status = pass_on(sender, receiver, ends, start.tty, interactive).await;
         drop(raw);
         status
     })
@@ -33,10 +35,10 @@ pub fn run(
 async fn pass_on(
     sender: Sender,
     receiver: Receiver,
+    mut ends: Ends,
     tty: bool,
     interactive: bool,
 ) -> Result<u8, Refusal> {
-    let mut ends = Ends::watch()?;
     let sizes = raw::changes_of_size()?;
     let typed = match interactive {
         true => raw::input(),

@@ -1,5 +1,7 @@
 //! `/instances/{key}/exec` as a WebSocket: a command in the guest of a container image, with its streams.
 
+use std::pin::pin;
+
 use api::{ErrorBody, ExecControl, ExecEnd, ExecStart, STDERR, STDOUT};
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -7,7 +9,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use service::guest::exec::{self, Input, Output, Session};
+use service::guest::exec::{self, Input, Inputs, Output, Session};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::info;
@@ -71,19 +73,41 @@ async fn run(
 ) -> End {
     let separate = start.separate;
     info!(instance = key, tty = start.tty, "a client runs a command in the guest");
+    let inputs = Inputs::default();
+    let mut taking = pin!(take_in(from, inputs.sender()));
     let opened = tokio::select! {
-        opened = exec::open(&face.engine, key, start) => opened,
+        opened = exec::open(&face.engine, key, start, inputs) => opened,
+        // A command does not start for a client that has gone while it waited for the guest.
+        () = &mut taking => return End::Client,
+        end = ask(to) => return end,
         () = face.stopped() => return End::Stopping,
     };
     let mut session = match opened {
         Ok(session) => session,
         Err(failure) => return End::Command(exec::not_started(failure)),
     };
-    let input = session.input();
     tokio::select! {
         end = write_out(&mut session, to, separate) => end,
-        () = take_in(from, input) => End::Client,
+        () = taking => End::Client,
         () = face.stopped() => End::Stopping,
+    }
+}
+
+/// Asks the client whether it is there, until it is not.
+async fn ask(client: &mut SplitSink<WebSocket, Message>) -> End {
+    loop {
+        tokio::time::sleep(ASK).await;
+        if let Err(end) = send(client, Message::Ping(Default::default())).await {
+            return end;
+        }
+    }
+}
+
+async fn send(client: &mut SplitSink<WebSocket, Message>, message: Message) -> Result<(), End> {
+    match timeout(SLOW, client.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Client),
+        Err(_) => Err(End::Slow),
     }
 }
 
@@ -107,10 +131,8 @@ async fn write_out(
             },
             _ = ask.tick() => Message::Ping(Default::default()),
         };
-        match timeout(SLOW, client.send(message)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return End::Client,
-            Err(_) => return End::Slow,
+        if let Err(end) = send(client, message).await {
+            return end;
         }
     }
 }

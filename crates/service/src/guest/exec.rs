@@ -52,6 +52,28 @@ pub enum Input {
     Kill,
 }
 
+/// What clients do with a command. What comes before the command has started waits here.
+#[derive(Debug)]
+pub struct Inputs {
+    sender: mpsc::Sender<Input>,
+    receiver: mpsc::Receiver<Input>,
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::channel(INPUTS);
+        Self { sender, receiver }
+    }
+}
+
+impl Inputs {
+    /// The direction to the command. Full, it waits until the command reads.
+    #[must_use]
+    pub fn sender(&self) -> mpsc::Sender<Input> {
+        self.sender.clone()
+    }
+}
+
 /// A command that runs. When this is dropped, the guest hangs up the command.
 #[derive(Debug)]
 pub struct Session {
@@ -63,11 +85,16 @@ pub struct Session {
     _closer: Closer,
 }
 
-/// Runs a command in the guest of an instance.
+/// Runs a command in the guest of an instance. Can be dropped before it has started: then it does not start, or is hung up at once.
 ///
 /// # Errors
 /// `invalid_request`; those of [`engine::Instances::guest_session`] and [`engine::GuestSession::exec`].
-pub async fn open(engine: &Engine, key: &str, start: ExecStart) -> Result<Session, NotStarted> {
+pub async fn open(
+    engine: &Engine,
+    key: &str,
+    start: ExecStart,
+    inputs: Inputs,
+) -> Result<Session, NotStarted> {
     let seconds = |number: Option<i64>| u64::try_from(number.unwrap_or(0)).unwrap_or(0);
     let wait = Duration::from_secs(seconds(start.wait_for_agent));
     let time = match seconds(start.timeout) {
@@ -79,19 +106,13 @@ pub async fn open(engine: &Engine, key: &str, start: ExecStart) -> Result<Sessio
     let closer = session.closer()?;
     let (from, to) = blocking(move || session.exec(&request)).await.map_err(NotStarted::from)??;
     let (outputs, output) = mpsc::channel(OUTPUTS);
-    let (input, inputs) = mpsc::channel(INPUTS);
+    let Inputs { sender: input, receiver } = inputs;
     thread(move || read(from, &outputs))?;
-    thread(move || write(to, inputs))?;
+    thread(move || write(to, receiver))?;
     Ok(Session { output, input, until: Instant::now() + time, killed: false, _closer: closer })
 }
 
 impl Session {
-    /// The direction to the command. Full, it waits until the command reads.
-    #[must_use]
-    pub fn input(&self) -> mpsc::Sender<Input> {
-        self.input.clone()
-    }
-
     /// What the command does next. Can be dropped before it has ended, and called again.
     pub async fn next(&mut self) -> Output {
         loop {

@@ -302,6 +302,43 @@ fn an_image_that_is_pulled_again_takes_the_name_over() {
 }
 
 #[test]
+fn a_pull_that_cannot_take_its_name_has_failed_and_leaves_nothing() {
+    let (rig, engine) = rig(CONFIG);
+    let first = engine.images().find("box").unwrap();
+    let layout = rig.dir.path().join("layout");
+    write_layout(&layout, r#"{"Cmd":["/bin/hi","two"]}"#);
+    let again = |name: &str| PullImage {
+        name: name.into(),
+        source: ContainerSource::Layout { dir: layout.clone(), tag: None },
+        options: PullOptions::default(),
+        tags: BTreeMap::new(),
+    };
+    rig.sqlite()
+        .execute_batch(
+            "CREATE TRIGGER no_names BEFORE UPDATE OF name ON images WHEN NEW.name = 'box'
+             BEGIN SELECT RAISE(ABORT, 'no names today'); END",
+        )
+        .unwrap();
+    let pull = engine.images().pull_again(again("box")).unwrap();
+    assert_eq!(pulled(&engine, &pull.name), Some(ImageStatus::Failed));
+    let failed = engine.images().find(&pull.name).unwrap();
+    assert!(failed.error.unwrap().contains("no names today"));
+    assert_eq!(engine.images().find("box").unwrap(), first);
+    // Nobody waits for it after the daemon's end.
+    let engine = rig.open_again(engine);
+    assert_eq!(engine.images().find(&pull.name).unwrap_err().code, Code::NotFound);
+    assert_eq!(engine.images().find("box").unwrap(), first);
+    // The longest name.
+    let longest = "x".repeat(255);
+    engine.images().pull(again(&longest)).unwrap();
+    while engine.images().find(&longest).unwrap().status != ImageStatus::Ready {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let pull = engine.images().pull_again(again(&longest)).unwrap();
+    assert_eq!(pulled(&engine, &pull.name), None, "it succeeds");
+}
+
+#[test]
 fn a_guest_gets_the_time_after_a_pause_and_says_that_it_is_ready() {
     let (rig, engine) = rig(CONFIG);
     rig.launcher.set_vsock();

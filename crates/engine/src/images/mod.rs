@@ -79,6 +79,7 @@ impl Images {
     /// Marks imports of a dead daemon as failed, and removes files without an image. Returns why, if files could not be
     /// removed.
     pub(crate) fn recover(&self) -> Result<Option<String>, Refusal> {
+        self.forget_pulls_again()?;
         let known = self.store.write(Durability::Power, |tx| {
             StoredImage::fail_unfinished(
                 tx,

@@ -11,6 +11,10 @@ use crate::lock::lock;
 use crate::store::{Durability, StoredImage, StoredInstance};
 use crate::{Image, ImageStatus, PullImage};
 
+/// Between a name and the id of its pull.
+const PULL: &str = "@pull-";
+/// The longest name of an image, in characters.
+const LONGEST: usize = 255;
 /// How much of a digest is in the name of an earlier image, with its algorithm.
 const DIGEST: usize = "sha256:".len() + 12;
 
@@ -38,11 +42,52 @@ impl Images {
                 _ => Ok(there.image),
             };
         }
-        let own = format!("{name}@pull-{}", Uuid::new_v4().simple());
+        let own = with_suffix(&name, &format!("{PULL}{}", Uuid::new_v4().simple()));
         self.pull_then(PullImage { name: own, ..request }, move |images, id| {
             if let Err(refusal) = images.take_over(id, &name) {
                 tracing::error!(image = name, "a pulled image cannot take its name: {refusal}");
+                images.fail(id, &refusal);
             }
+        })
+    }
+
+    /// Whether the pull of this image runs in this process.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn is_pulling(&self, name: &str) -> Result<bool, Refusal> {
+        Ok(self.progress(name)?.is_some())
+    }
+
+    /// Records that a pulled image cannot be used.
+    fn fail(&self, id: Uuid, refusal: &Refusal) {
+        let failed = self.store.write(Durability::Power, |tx| {
+            let all = StoredImage::all(tx)?;
+            let Some(mut stored) = all.into_iter().find(|stored| stored.id == id) else {
+                return Ok(());
+            };
+            stored.image.status = ImageStatus::Failed;
+            stored.image.error = Some(format!("{}; {}", refusal.message, refusal.remedy));
+            stored.image.error_code = Some(refusal.code);
+            stored.update(tx)
+        });
+        if let Err(error) = failed {
+            // Who waits for the pull sees that it no longer runs.
+            tracing::error!("the end of a pull cannot be recorded: {error}");
+        }
+    }
+
+    /// Forgets pulls of a dead daemon that have not taken their names: nobody waits for them any more.
+    pub(super) fn forget_pulls_again(&self) -> Result<(), Refusal> {
+        let instances = self.store.read(StoredInstance::all)?;
+        self.store.write(Durability::Power, |tx| {
+            for stored in StoredImage::all(tx)? {
+                let is_used = instances.iter().any(|row| row.uses_image(stored.id));
+                if is_pull_again(&stored) && !is_used {
+                    StoredImage::delete(tx, stored.id)?;
+                }
+            }
+            Ok(())
         })
     }
 
@@ -67,9 +112,9 @@ impl Images {
                 }
                 Some(old) if instances.iter().any(|row| row.uses_image(old.id)) => {
                     let digest: String = old.image.digest.chars().take(DIGEST).collect();
-                    let aside = format!("{name}@{digest}");
+                    let aside = with_suffix(name, &format!("@{digest}"));
                     let is_free = all.iter().all(|stored| stored.image.name != aside);
-                    let unique = format!("{aside}-{}", old.id.simple());
+                    let unique = with_suffix(name, &format!("@{digest}-{}", old.id.simple()));
                     StoredImage::rename(tx, old.id, if is_free { &aside } else { &unique })?;
                 }
                 Some(old) => StoredImage::delete(tx, old.id)?,
@@ -78,4 +123,16 @@ impl Images {
             StoredImage::rename(tx, id, name)
         })
     }
+}
+
+/// A name with this suffix, shortened to what a name may have.
+fn with_suffix(name: &str, suffix: &str) -> String {
+    let kept: String = name.chars().take(LONGEST.saturating_sub(suffix.len())).collect();
+    kept + suffix
+}
+
+fn is_pull_again(stored: &StoredImage) -> bool {
+    let id = stored.image.name.rsplit_once(PULL).map(|(_, id)| id);
+    stored.image.container.is_some()
+        && id.is_some_and(|id| id.len() == 32 && id.parse::<Uuid>().is_ok())
 }

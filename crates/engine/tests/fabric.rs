@@ -123,10 +123,12 @@ fn a_single_gpu_comes_to_a_running_machine_with_its_set() {
     let set = active(&rig);
     assert!(set.len() == 1 && set[0] >= 7, "{set:?}");
     let vm = engine.instances().find("vm").unwrap();
+    assert_eq!(vm.options.fabric_set, Some(set[0]));
     let gpu = engine.instances().guest_addresses(&vm);
     let model::GuestSource::Function(gpu) = gpu[0].0 else { panic!("{gpu:?}") };
     engine.instances().detach_device("vm", &gpu.to_string(), Duration::from_secs(5)).unwrap();
     assert_eq!(active(&rig), [0u32; 0]);
+    assert_eq!(engine.instances().find("vm").unwrap().options.fabric_set, None);
     engine.instances().delete("vm").unwrap();
     rig.assert_untouched("deleted");
 }

@@ -99,12 +99,7 @@ impl Claims {
         claims: impl IntoIterator<Item = &'a Claim>,
     ) -> Result<Option<(u32, Option<Step>)>, Refusal> {
         let whole: Vec<Address> = heads(claims).collect();
-        if whole.is_empty() {
-            return Ok(None);
-        }
-        let inventory = self.hardware.functions(&whole)?;
-        let is_gpu = |gpu: &Address| inventory.function(*gpu).is_some_and(may_be_in_a_set);
-        if !whole.iter().any(is_gpu) {
+        if !self.may_be_sets(&whole)? {
             return Ok(None);
         }
         let Some(sets) = self.fabric_sets()? else { return Ok(None) };
@@ -124,6 +119,22 @@ impl Claims {
                 Ok(Some((set.id, Some(step))))
             }
         }
+    }
+
+    /// Whether these claims can have GPUs of a set.
+    pub(crate) fn may_have_a_set<'a>(
+        &self,
+        claims: impl IntoIterator<Item = &'a Claim>,
+    ) -> Result<bool, Refusal> {
+        self.may_be_sets(&heads(claims).collect::<Vec<_>>())
+    }
+
+    fn may_be_sets(&self, whole: &[Address]) -> Result<bool, Refusal> {
+        if whole.is_empty() {
+            return Ok(false);
+        }
+        let inventory = self.hardware.functions(whole)?;
+        Ok(whole.iter().any(|gpu| inventory.function(*gpu).is_some_and(may_be_in_a_set)))
     }
 
     /// Whether a prepared claim has activated a set.

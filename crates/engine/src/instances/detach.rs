@@ -149,6 +149,13 @@ impl Instances {
         let notes = failed.as_ref().map(|refusal| refusal.message.clone());
         let notes = notes.or_else(|| (!outcome.notes.is_empty()).then(|| outcome.notes.join("; ")));
         self.forget_claim(&mut row, id)?;
+        if row.instance.options.fabric_set.is_some() {
+            let others = self.store.read(|from| StoredClaim::of_instance(from, row.instance.id))?;
+            let others = others.iter().map(|one| &one.claim).filter(|one| one.id != id);
+            if !self.claims.may_have_a_set(others)? {
+                row.instance.options.fabric_set = None;
+            }
+        }
         self.journal.close_operation(operation, ended, notes.as_deref(), |tx| {
             StoredClaim::release(tx, id)?;
             row.update_settings(tx)

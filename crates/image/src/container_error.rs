@@ -57,6 +57,26 @@ pub enum ContainerError {
         /// The image.
         name: String,
     },
+    /// The host's administrator allows no images of this name.
+    #[error("registries.conf blocks the image {name}")]
+    Blocked {
+        /// The image.
+        name: String,
+    },
+    /// The rules for registries cannot be understood.
+    #[error("{path} cannot be used: {problem}")]
+    BadRegistries {
+        /// The file.
+        path: String,
+        /// The problem.
+        problem: String,
+    },
+    /// No place has it.
+    #[error("{}", said(failures))]
+    Nowhere {
+        /// Why not, for each place in the order in which they were asked; at least one.
+        failures: Vec<ContainerError>,
+    },
     /// No answer, or no more data, for some time.
     #[error("the registry {registry} sent nothing for {seconds} s")]
     Stalled {
@@ -166,19 +186,26 @@ fn listed(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!("; it has {}", known.join(", ")) }
 }
 
+/// All of it, as one sentence.
+fn said(failures: &[ContainerError]) -> String {
+    failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 impl ContainerError {
-    const fn code(&self) -> Code {
+    fn code(&self) -> Code {
         match self {
+            Self::Nowhere { failures } => failures.last().map_or(Code::NotFound, Self::code),
             Self::BadReference { .. } => Code::InvalidName,
             Self::BadSource { .. } | Self::Ambiguous { .. } => Code::InvalidRequest,
             Self::UnknownName { .. }
             | Self::UnknownTag { .. }
             | Self::Podman { .. }
             | Self::NoFile { .. } => Code::NotFound,
-            Self::NoAccess { .. } => Code::RegistryRefused,
+            Self::NoAccess { .. } | Self::Blocked { .. } => Code::RegistryRefused,
             Self::Stalled { .. }
             | Self::Unreachable { .. }
             | Self::NoRegistry { .. }
+            | Self::BadRegistries { .. }
             | Self::TooManyRequests { .. } => Code::RegistryUnavailable,
             Self::WrongPlatform { .. }
             | Self::WrongDigest { .. }
@@ -192,6 +219,13 @@ impl ContainerError {
 
     fn remedy(&self) -> String {
         let remedy = match self {
+            Self::Nowhere { failures } => {
+                return failures.last().map(Self::remedy).unwrap_or_default();
+            }
+            Self::Blocked { .. } => "use another image, or ask who administers this host",
+            Self::BadRegistries { .. } => {
+                "correct it; `man containers-registries.conf` has its form"
+            }
             Self::NoAccess { registry, .. } => {
                 return format!(
                     "check the name; log in with `podman login {registry}` or give `--username`"

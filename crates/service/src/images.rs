@@ -143,7 +143,7 @@ fn pull(engine: &Engine, wanted: ImportImage) -> Result<api::Image, Refusal> {
         }
         _ => Vec::new(),
     };
-    let options = PullOptions { credentials, plain_http, stalled: None };
+    let options = PullOptions { credentials, plain_http, ..PullOptions::default() };
     let tags = wanted.tags.unwrap_or_default();
     shown(engine, engine.images().pull(engine::PullImage { name, source, options, tags })?)
 }
@@ -196,11 +196,19 @@ pub fn pull_before(
 /// # Errors
 /// Why it has failed.
 pub fn is_pulled(engine: &Engine, pull: &AwaitedPull) -> Result<bool, Refusal> {
-    let image = match engine.images().find(&pull.name) {
+    // Before its status: the pull ends after that has changed.
+    let found = engine.images().is_pulling(&pull.name);
+    let found = found.and_then(|runs| Ok((engine.images().find(&pull.name)?, runs)));
+    let (image, runs) = match found {
         Err(refusal) if pull.is_again && refusal.code == Code::NotFound => return Ok(true),
         found => found?,
     };
     match image.status {
+        engine::ImageStatus::Ready if pull.is_again && !runs => Err(Refusal::new(
+            Code::Internal,
+            "the image was pulled, and could not take its name",
+            "check the daemon's log: journalctl -u handover",
+        )),
         engine::ImageStatus::Ready => Ok(!pull.is_again),
         engine::ImageStatus::Failed => {
             if pull.is_again {

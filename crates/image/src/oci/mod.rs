@@ -11,6 +11,7 @@ mod local;
 pub mod manifest;
 mod options;
 mod podman;
+mod registries;
 mod registry;
 mod registry_client;
 mod source;
@@ -45,6 +46,11 @@ pub struct Progress {
 impl Progress {
     fn expect(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// Begins anew, at another place.
+    fn restart(&self) {
+        self.done.store(0, Ordering::Relaxed);
     }
 
     fn add(&self, count: u64) {

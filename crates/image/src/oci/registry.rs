@@ -13,7 +13,7 @@ use super::blobs::{Blobs, NewBlob, Wanted};
 use super::local::verify;
 use super::manifest::{self, Manifest, Parts};
 use super::registry_client::{Client, Failure};
-use super::{ContainerError, Progress, PullOptions, Resolved};
+use super::{ContainerError, Progress, PullOptions, Resolved, registries};
 use crate::layers::digest;
 use crate::{Cancel, ImageError};
 
@@ -39,11 +39,25 @@ pub fn fetch(
 ) -> Result<Resolved, ImageError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| ImageError::io("start", "the client", error))?;
-    let client = Client::new(reference, options)?;
-    let pull = Pull { client, reference, blobs, progress };
+    let places = registries::places(reference, options)?;
+    let from_any = async {
+        let mut failures = Vec::new();
+        for place in &places {
+            progress.restart();
+            let client = Client::new(place, options)?;
+            let pull = Pull { client, reference, blobs, progress };
+            match pull.all().await {
+                // Another place may do better.
+                Err(ImageError::Container(error)) => failures.push(*error),
+                ended => return ended,
+            }
+        }
+        let only = if failures.len() == 1 { failures.pop() } else { None };
+        Err(only.unwrap_or(ContainerError::Nowhere { failures }).into())
+    };
     runtime.block_on(async {
         tokio::select! {
-            pulled = pull.all() => pulled,
+            pulled = from_any => pulled,
             () = cancelled(cancel) => Err(ImageError::Cancelled),
         }
     })

@@ -3,12 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use oci_spec::distribution::Reference;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RANGE, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 
 use super::manifest::{ACCEPTED, MOST_BYTES};
+use super::registries::{Place, Transport};
 use super::{ContainerError, PullOptions, credentials};
 use crate::ImageError;
 
@@ -80,11 +80,10 @@ struct OneError {
 }
 
 impl Client {
-    pub fn new(reference: &Reference, options: &PullOptions) -> Result<Self, ContainerError> {
-        let registry = reference.registry().to_owned();
-        let repository = reference.repository().to_owned();
+    pub fn new(place: &Place, options: &PullOptions) -> Result<Self, ContainerError> {
+        let Place { registry, repository, transport, is_mirror } = place.clone();
         let host = if registry == "docker.io" { DOCKER } else { &registry };
-        let is_plain = options.plain_http.contains(&registry);
+        let is_plain = transport == Transport::Plain;
         let scheme = if is_plain { "http" } else { "https" };
         // Without it, no connection with TLS can be made; another part of the process may have chosen already.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -100,6 +99,7 @@ impl Client {
             .connect_timeout(CONNECT)
             .read_timeout(stalled)
             .redirect(policy)
+            .danger_accept_invalid_certs(transport == Transport::Unverified)
             .user_agent(concat!("handover/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ContainerError::Unreachable {
@@ -107,12 +107,13 @@ impl Client {
                 problem: deepest(&error),
             })?;
         let known = || credentials::find(&registry, &repository);
+        let given = options.credentials.clone().filter(|_| !is_mirror);
         Ok(Self {
             http,
             base: format!("{scheme}://{host}/v2/{repository}"),
             is_plain,
             stalled,
-            credentials: options.credentials.clone().or_else(known),
+            credentials: given.or_else(known),
             authorization: Mutex::default(),
             registry,
             repository,

@@ -68,6 +68,10 @@ impl Registry {
 
     fn serve(&self, stream: impl Read + Write, own: &str) -> Option<()> {
         let mut reader = BufReader::new(stream);
+        // A client that tries TLS is told at once that there is none.
+        if reader.fill_buf().ok()?.first() == Some(&0x16) {
+            return None;
+        }
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
         let path = line.split(' ').nth(1)?.to_owned();
@@ -194,6 +198,48 @@ fn an_image_is_pulled_with_a_token_and_once() {
     assert_eq!(pull(&made, &source, &options).unwrap(), pulled);
     let asked = registry.asked.lock().unwrap();
     assert_eq!(asked.iter().filter(|asked| asked.starts_with(&layer)).count(), 1, "{asked:?}");
+}
+
+#[test]
+fn a_mirror_is_asked_first_and_gets_no_password_of_the_registry() {
+    let wants = Some(("me", "pass:word"));
+    let (real, host) = Registry { wants, ..Registry::default() }.start();
+    let (layer, bytes) = with_image(&real);
+    let (mirror, mirror_host) = Registry::default().start();
+    let made = Made::new();
+    let conf = tempfile::NamedTempFile::new().unwrap();
+    // Without `insecure`, a registry of no TLS is none.
+    for insecure in [true, false] {
+        let text = format!(
+            "[[registry]]\nlocation = '{host}'\ninsecure = true\n[[registry.mirror]]\nlocation = '{mirror_host}'\ninsecure = {insecure}\n"
+        );
+        std::fs::write(conf.path(), text).unwrap();
+        let options = PullOptions {
+            credentials: Some(("me".to_owned(), "pass:word".to_owned())),
+            registries_conf: Some(conf.path().to_owned()),
+            ..PullOptions::default()
+        };
+        let pulled = pull(&made, &format!("{host}/app:1"), &options).unwrap();
+        assert_eq!(pulled.config.user, "www:www");
+    }
+    let asked = mirror.asked.lock().unwrap().join(" ");
+    assert!(asked.contains("/v2/app/manifests/1") && !asked.contains("token"), "{asked}");
+    // The mirror has the image, but for a layer that is another one.
+    with_image(&mirror);
+    mirror.put(&layer, Answer::Bytes("application/octet-stream", bytes[1..].to_vec()));
+    let text = format!(
+        "[[registry]]\nlocation = '{host}'\nblocked = false\n[[registry.mirror]]\nlocation = '{mirror_host}'\ninsecure = true\n"
+    );
+    std::fs::write(conf.path(), text).unwrap();
+    let options = PullOptions {
+        registries_conf: Some(conf.path().to_owned()),
+        stalled: Some(Duration::from_secs(1)),
+        ..PullOptions::default()
+    };
+    let refused = pull(&Made::new(), &format!("{host}/app:1"), &options).unwrap_err();
+    assert!(refused.message.contains("another size"), "{refused}");
+    assert!(refused.message.contains("cannot reach the registry"), "{refused}");
+    assert_eq!(refused.code, Code::RegistryUnavailable);
 }
 
 #[test]

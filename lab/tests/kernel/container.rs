@@ -1,6 +1,8 @@
 //! Machines whose root is a container image, with a GPU and a NIC handed over. The image is made here of busybox alone, in two
 //! layers: an OCI layout, as podman and skopeo write it.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::container_images::{killed_programs, other_images};
@@ -54,13 +56,16 @@ fn a_container_image_is_a_machines_root() {
     host.register("card", GPU);
     host.register("lan", NIC);
     the_command_runs_as_the_image_says(&host);
+    podman_runs_it_alike(&host);
     commands_run_beside_it(&host);
     crate::container_sessions::sessions(&host);
     its_layer_stays(&host);
     exit_codes_come_back(&host);
     killed_programs(&host);
     other_images(&host);
-    host.sh("handover instance rm ml; handover device rm card; handover device rm lan; handover image rm box");
+    host.sh("handover instance rm ml; handover device rm card; handover device rm lan");
+    without_vsock(&host);
+    host.sh("handover image rm box");
     host.sh("rm -r /opt/lab/guest/oci /tmp/layers /boot/vmlinuz-*");
     assert_eq!(host.snapshot(), before, "nothing is left");
 }
@@ -86,6 +91,33 @@ fn the_command_runs_as_the_image_says(host: &Host) {
     ] {
         assert!(said.contains(line), "{line}\n{said}");
     }
+}
+
+/// Who a command is, where, what it may and what it knows, is the same in podman's container and in the machine.
+fn podman_runs_it_alike(host: &Host) {
+    const ASK: &str = "id; pwd; umask; env; cat /proc/self/status; ls -ln /srv";
+    let contained = host.sh(&format!(
+        "mountpoint -q /var/lib/containers || {{ mkdir -p /var/lib/containers; mount -t tmpfs containers /var/lib/containers; }}
+         image=$(podman pull --quiet oci:/opt/lab/guest/oci)
+         podman run --rm --network none --hostname ml --env COLOUR=red $image '{ASK}'
+         podman rmi --force $image >/dev/null"
+    ));
+    let in_machine = exec(host, ASK);
+    let facts = |said: &str| -> BTreeSet<String> {
+        let is_fact = |line: &&str| {
+            // Who executes it in the container, and a terminal that neither has.
+            let of_runtime = line.starts_with("container=") || line.starts_with("TERM=");
+            let is_status = line.contains(":\t");
+            // What root may is less in a container, and is the bound of all its commands.
+            let is_told = ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapAmb", "Umask"]
+                .iter()
+                .any(|name| line.starts_with(name));
+            !of_runtime && !line.starts_with("SHLVL=") && (!is_status || is_told)
+        };
+        said.lines().filter(is_fact).map(str::to_owned).collect()
+    };
+    assert_eq!(facts(&in_machine), facts(&contained), "{in_machine}\n{contained}");
+    assert!(facts(&contained).len() > 10, "{contained}");
 }
 
 /// A command in the guest, by Handover's own agent.
@@ -130,10 +162,20 @@ fn exit_codes_come_back(host: &Host) {
         assert_eq!(state()["exit_code"], code, "{:#}", state());
         host.sh(&format!("handover instance rm {name}"));
     }
+}
+
+/// On a host without vsock, a command runs and its end is told; what needs the agent is refused with the reason.
+fn without_vsock(host: &Host) {
+    host.sh("rmmod vhost_vsock");
     host.sh("handover instance create lost --image box --size 128MB --vcpus 1 --network none --entrypoint /no/such");
+    let refused = host.sh("handover instance exec lost -- /bin/id 2>&1 || true");
+    assert!(
+        refused.contains("this host had no vsock") && refused.contains("modprobe vhost_vsock"),
+        "{refused}"
+    );
     host.wait("its end", 300, || host.get("/instances/lost")["state"] == "Shutdown");
     let lost = host.get("/instances/lost");
     assert_eq!(lost["exit_code"], 127, "{lost:#}");
     assert!(lost["state_error"].as_str().unwrap().contains("/no/such"), "{lost:#}");
-    host.sh("handover instance rm lost");
+    host.sh("handover instance rm lost; modprobe vhost_vsock");
 }

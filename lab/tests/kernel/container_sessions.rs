@@ -67,6 +67,9 @@ fn copies(host: &Host) {
     assert_eq!(there, "one\none\n");
     host.sh("tar -C /tmp/cp -cf - tree | handover instance cp - ml:/srv/own-dir && exit 1; handover instance exec --user 0 ml -- /bin/mkdir -p /srv/tars");
     host.sh("tar -C /tmp/cp -cf - tree | handover instance cp - ml:/srv/tars");
+    // A refusal is told although the archive's producer is silent.
+    let refused = host.sh("mkfifo /tmp/cp/pipe; { tar -C /tmp/cp -cf - tree; sleep 100; } >/tmp/cp/pipe 2>/dev/null & status=0; timeout 60 handover instance cp - ml:/proc </tmp/cp/pipe 2>&1 || status=$?; kill $!; rm /tmp/cp/pipe; echo status $status");
+    assert!(refused.contains("status 6") && refused.contains("error"), "{refused}");
 }
 
 fn a_tree_comes_back(host: &Host) {

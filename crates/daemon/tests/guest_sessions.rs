@@ -110,7 +110,11 @@ fn input_terminal_and_size_reach_the_command() {
 fn a_client_that_goes_hangs_the_command_up() {
     let daemon = Daemon::start();
     let guest = daemon.container("ml");
-    talk(&daemon, async |client| drop(begin(&client, &json!({ "command": ["sleep"] })).await));
+    talk(&daemon, async |client| {
+        let (mut sender, mut receiver) = begin(&client, &json!({ "command": ["cat"] })).await;
+        sender.send("runs".into()).await.unwrap();
+        assert_eq!(receiver.next().await.unwrap(), Message::Bytes("runs".into()));
+    });
     wait("the command goes on", || guest.hung_up() == 1);
     // Also one that reads nothing of an endless output.
     talk(&daemon, async |client| {

@@ -322,10 +322,12 @@ fn a_pull_that_cannot_take_its_name_has_failed_and_leaves_nothing() {
     let pull = engine.images().pull_again(again("box")).unwrap();
     assert_eq!(pulled(&engine, &pull.name), Some(ImageStatus::Failed));
     let failed = engine.images().find(&pull.name).unwrap();
-    assert!(failed.error.unwrap().contains("no names today"));
+    let why = failed.error.unwrap();
+    assert!(why.contains("no names today"), "{why}");
     assert_eq!(engine.images().find("box").unwrap(), first);
     // Nobody waits for it after the daemon's end.
-    let engine = rig.open_again(engine);
+    drop(engine);
+    let (engine, _) = rig.open_recovered();
     assert_eq!(engine.images().find(&pull.name).unwrap_err().code, Code::NotFound);
     assert_eq!(engine.images().find("box").unwrap(), first);
     // The longest name.

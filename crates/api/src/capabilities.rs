@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Capabilities {
     /// The hypervisor of an instance that names none.
     pub default_runtime: DefaultRuntime,
-    /// Supported features: `instances`, `images`, `logs`, `devices`.
+    /// Supported features: `instances`, `images`, `volumes`, `exec`, `logs`, `devices`.
     pub features: Vec<String>,
     /// The host.
     pub host: HostPlatform,
@@ -72,7 +72,7 @@ pub struct Runtime {
     pub name: String,
     /// Whether it is available on this host.
     pub available: bool,
-    /// Supported features: `gpu-passthrough`.
+    /// Supported features: `gpu-passthrough`, `pause`, and `vsock` if this host has it.
     pub features: Vec<String>,
     /// Its version, if available.
     pub version: Option<String>,

@@ -48,13 +48,13 @@ pub struct Resource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiskBreakdown {
-    /// Images.
+    /// Disks, file systems and kernels of images.
     pub images_bytes: u64,
-    /// Layers of container images: not implemented, zero.
+    /// Layers of container images, as they were pulled. Images share them.
     pub oci_cache_bytes: u64,
-    /// The machines' own disk layers.
+    /// What belongs to an instance: its disk layer, and the volumes that were made with it.
     pub overlays_bytes: u64,
-    /// Volumes: not implemented, zero.
+    /// Other volumes.
     pub volumes_bytes: u64,
 }
 

@@ -57,9 +57,9 @@ pub use recovery::{RecoveryTask, RecoveryTaskState};
 pub use store::backup::{Restored, backup, restore};
 pub use types::{
     Attachment, AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config,
-    CreateVolume, Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage,
-    Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT, JournalKept,
-    RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned, ReturnedDevice,
+    CreateVolume, Device, DeviceState, DiskUse, HealthState, Image, ImageSource, ImageStatus,
+    ImportImage, Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT,
+    JournalKept, RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned, ReturnedDevice,
     VfConfiguration, Volume, WholeGpu,
 };
 pub use vf_counts::VfCounts;

@@ -7,8 +7,8 @@ use model::{Code, Refusal};
 use crate::devices::Devices;
 use crate::hardware::Hardware;
 use crate::refusals;
-use crate::store::{Store, StoredImage, StoredInstance};
-use crate::{Config, ResourceUse, Resources};
+use crate::store::{Store, StoredInstance};
+use crate::{Config, DiskUse, ResourceUse, Resources, Volume};
 
 pub fn resources(
     store: &Store,
@@ -17,10 +17,9 @@ pub fn resources(
     config: &Config,
 ) -> Result<Resources, Refusal> {
     let capacity = hardware.host.capacity().map_err(|error| refusals::unreadable(&error))?;
-    let (instances, images) =
-        store.read(|from| Ok((StoredInstance::all(from)?, StoredImage::all(from)?)))?;
-    let disk_images = images.iter().filter_map(|stored| stored.image.size_bytes).sum();
-    let disk_overlays = allocated_below(&config.state_dir.join("machines"));
+    let (instances, volumes) =
+        store.read(|from| Ok((StoredInstance::all(from)?, Volume::all(from)?)))?;
+    let used = disk_use(&config.state_dir, &volumes);
     Ok(Resources {
         cpu: ResourceUse {
             capacity: u64::from(capacity.cpus),
@@ -32,13 +31,30 @@ pub fn resources(
         },
         disk: ResourceUse {
             capacity: disk_size(&config.state_dir)?,
-            allocated: disk_images + disk_overlays,
+            allocated: used.images + used.layers + used.overlays + used.volumes,
         },
-        disk_images,
-        disk_overlays,
+        disk_use: used,
         gpus: devices.whole_gpus()?,
         vgpus: devices.vgpus()?,
     })
+}
+
+/// What takes space below the state directory.
+fn disk_use(state_dir: &Path, volumes: &[Volume]) -> DiskUse {
+    let images = allocated_below(&state_dir.join("images"));
+    let layers = allocated_below(&state_dir.join("images/blobs"));
+    let of = |is_wanted: &dyn Fn(&Volume) -> bool| -> u64 {
+        let wanted = volumes.iter().filter(|volume| is_wanted(volume));
+        wanted
+            .map(|volume| allocated_below(&state_dir.join("volumes").join(volume.id.to_string())))
+            .sum()
+    };
+    DiskUse {
+        images: images.saturating_sub(layers),
+        layers,
+        overlays: allocated_below(&state_dir.join("machines")) + of(&|one| one.made_with.is_some()),
+        volumes: of(&|one| one.made_with.is_none()),
+    }
 }
 
 fn disk_size(dir: &Path) -> Result<u64, Refusal> {

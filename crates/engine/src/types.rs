@@ -420,14 +420,25 @@ pub struct Resources {
     pub memory: ResourceUse,
     /// Disk below the state directory, in bytes.
     pub disk: ResourceUse,
-    /// Bytes of `disk` used by images.
-    pub disk_images: u64,
-    /// Bytes of `disk` used by the machines' disk layers.
-    pub disk_overlays: u64,
+    /// What uses how much of `disk`.
+    pub disk_use: DiskUse,
     /// The GPUs that can be handed over as a whole, registered or not.
     pub gpus: Vec<WholeGpu>,
     /// vGPUs, if a GPU has or offers any.
     pub vgpus: Option<VgpuSlots>,
+}
+
+/// What takes space on the disk of the state directory, in bytes; holes of files take none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    /// Disks, file systems and kernels of images.
+    pub images: u64,
+    /// The layers of container images, as they were pulled.
+    pub layers: u64,
+    /// What belongs to an instance: its files, and the volumes that were made with it.
+    pub overlays: u64,
+    /// Other volumes.
+    pub volumes: u64,
 }
 
 /// A GPU that can be handed over as a whole.

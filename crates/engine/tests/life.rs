@@ -223,7 +223,10 @@ fn resources_count_what_instances_have() {
     let resources = engine.resources().unwrap();
     assert_eq!((resources.cpu.capacity, resources.cpu.allocated), (8, 2));
     assert_eq!((resources.memory.capacity, resources.memory.allocated), (16 << 30, 1 << 30));
-    assert_eq!(resources.disk_images, 4096);
+    let used = resources.disk_use;
+    assert!((1..1 << 20).contains(&used.images), "{used:?}");
+    assert_eq!((used.layers, used.volumes), (0, 0));
+    assert_eq!(resources.disk.allocated, used.images + used.overlays);
     assert!(resources.disk.capacity > 0);
     let gpu = |name: &str, address, available| engine::WholeGpu {
         name: name.into(),

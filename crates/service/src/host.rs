@@ -49,9 +49,10 @@ pub fn resources(engine: &Engine) -> Result<Resources, Refusal> {
         disk: resource("disk", all.disk),
         network: resource("network", ResourceUse::default()),
         disk_breakdown: DiskBreakdown {
-            images_bytes: all.disk_images,
-            overlays_bytes: all.disk_overlays,
-            ..DiskBreakdown::default()
+            images_bytes: all.disk_use.images,
+            oci_cache_bytes: all.disk_use.layers,
+            overlays_bytes: all.disk_use.overlays,
+            volumes_bytes: all.disk_use.volumes,
         },
         allocations: instances.into_iter().map(allocation).collect(),
         gpu,
@@ -125,7 +126,9 @@ pub fn capabilities(engine: &Engine) -> Capabilities {
             name: "qemu".to_owned(),
             available: default.is_some_and(|runtime| runtime.available),
         },
-        features: ["devices", "images", "instances", "logs"].map(str::to_owned).into(),
+        features: ["devices", "exec", "images", "instances", "logs", "volumes"]
+            .map(str::to_owned)
+            .into(),
         host: HostPlatform { os: "linux".to_owned(), arch: arch.to_owned() },
         images: ImagePlatforms { default_platform: platform.clone(), platforms: vec![platform] },
         network: NetworkModel {
@@ -141,6 +144,12 @@ pub fn capabilities(engine: &Engine) -> Capabilities {
     }
 }
 
+/// What machines of a hypervisor can do, in the words of hypeman's API.
+fn features(engine: &Engine, hypervisor: &str) -> Vec<String> {
+    let vsock = engine.instances().has_vsock(hypervisor).then_some("vsock");
+    ["gpu-passthrough", "pause"].into_iter().chain(vsock).map(str::to_owned).collect()
+}
+
 fn runtimes(engine: &Engine) -> Vec<Runtime> {
     let mut runtimes: Vec<Runtime> = engine
         .hypervisors()
@@ -148,7 +157,7 @@ fn runtimes(engine: &Engine) -> Vec<Runtime> {
         .map(|(name, availability)| Runtime {
             name: name.to_owned(),
             available: availability.available,
-            features: vec!["gpu-passthrough".to_owned()],
+            features: features(engine, name),
             version: availability.version,
             accelerator: availability.accelerator,
             device_access: engine.instances().device_access(name).as_str().to_owned(),

@@ -113,6 +113,12 @@ impl Instances {
         launcher.map_or(DeviceAccess::Groups, |launcher| launcher.device_access(&[], None))
     }
 
+    /// Whether machines of this hypervisor can be reached by vsock on this host.
+    #[must_use]
+    pub fn has_vsock(&self, hypervisor: &str) -> bool {
+        self.launcher(hypervisor).is_ok_and(|launcher| launcher.has_vsock())
+    }
+
     /// What the machine of an instance that runs has lost, in words: a program that served it has ended.
     #[must_use]
     pub fn lost(&self, instance: &Instance) -> Option<String> {

@@ -61,7 +61,8 @@ pub use placed::{GuestNode, Placed};
 pub use planned_instance::{InstanceOrPlan, PlannedChoice, PlannedInstance};
 pub use pod::{CreatePods, Pods};
 pub use resources::{
-    Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,
+    Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, PciResource, Resource,
+    Resources,
 };
 pub use session::{
     CopyDirection, CopyHeader, CopyMessage, CopyRequest, ExecControl, ExecEnd, ExecStart, PathInfo,

@@ -18,8 +18,27 @@ pub struct Resources {
     pub disk_breakdown: DiskBreakdown,
     /// Resources of each instance.
     pub allocations: Vec<Allocation>,
+    /// The resources of the devices file, by name; none without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pci: Vec<PciResource>,
     /// GPUs; `null` if the host has none that can be handed over.
     pub gpu: Option<GpuResources>,
+}
+
+/// A resource of the devices file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PciResource {
+    /// `gpu.nvidia/ga100gl.rev.a1`, or `nvidia.com/gpu`.
+    pub name: String,
+    /// How many devices it has.
+    pub capacity: u64,
+    /// How many of them are claimed.
+    pub allocated: u64,
+    /// How many of them can be claimed now, each by itself.
+    pub available: u64,
+    /// The owners of these claims.
+    pub claimed_by: Vec<String>,
 }
 
 /// One kind of resource.

@@ -44,6 +44,10 @@ fn render(answer: &Answer, width: Option<usize>) -> String {
         let name = if gpu.mode == "vgpu" { "vgpu" } else { "gpu" };
         table.row([name.to_owned()].into_iter().chain(shown));
     }
+    for resource in &answer.pci {
+        let shown = [resource.capacity, resource.allocated, resource.available].map(plain);
+        table.row([resource.name.clone()].into_iter().chain(shown));
+    }
     let mut text = table.render_within(width);
     let profiles = answer.gpu.as_ref().map(|gpu| gpu.profiles.as_slice()).unwrap_or_default();
     if !profiles.is_empty() {

@@ -63,6 +63,10 @@ pub struct Serve {
     #[arg(long = "block-dir", value_name = "DIR")]
     block_dirs: Vec<PathBuf>,
 
+    /// Devices file, whose names requests can use (docs/catalog.md); read again on SIGHUP
+    #[arg(long = "resource-manager-pci-devices-file", value_name = "FILE")]
+    devices_file: Option<PathBuf>,
+
     /// Largest file of an image, with its holes: all of it is hashed
     #[arg(long, value_name = "SIZE", default_value = "256GB", value_parser = values::size)]
     image_size: u64,
@@ -149,6 +153,7 @@ impl Serve {
             socket: self.socket.unwrap_or_else(|| self.run_dir.join("handover.sock")),
             listen: self.listen,
             token_file: self.token_file,
+            devices_file: self.devices_file,
             no_auth: self.no_auth,
             host_names: self.host_names,
             cdi: Folder::from_option(&self.cdi_dir),

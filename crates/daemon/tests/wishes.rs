@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
+use daemon::serve::HOLD_CHANGES;
 use serde_json::{Value, json};
 use support::{Daemon, GPU, NIC};
 
@@ -73,6 +76,86 @@ fn a_gpu_with_vgpus_is_not_available_as_a_whole() {
     let claim = json!({ "owner": "job/one", "wants": ["profile=A100-4C"] });
     daemon.post("/claims", &claim).expect(201);
     assert_eq!(available(MDEV_GPU), ("a100".to_owned(), false));
+}
+
+const DEVICES: &str = r#"
+vendors:
+  - id: "0x10de"
+    name: nvidia
+    devices:
+      - { id: "0x030200", name: ga100gl.rev.a1, type: gpu }
+  - id: "0x8086"
+    name: intel
+    devices:
+      - { id: "0x1889", name: e810.vf, type: network }
+"#;
+
+#[test]
+fn requests_name_the_resources_of_the_devices_file() {
+    let daemon = Daemon::begun(sim::server(), None, None, HOLD_CHANGES, |daemon| {
+        std::fs::write(daemon.devices_file(), DEVICES).unwrap();
+    });
+    daemon.import("debian");
+    daemon.post("/sriov/0000:01:00.0", &json!({ "count": 2 })).expect(204);
+    let before = daemon.snapshot();
+    let pci = |name: &str| {
+        let resources = daemon.get("/resources").expect(200);
+        let all = resources["pci"].as_array().unwrap().clone();
+        let one = all.into_iter().find(|one| one["name"] == name);
+        one.map(|one| {
+            let number = |key: &str| one[key].as_u64().unwrap();
+            (
+                number("capacity"),
+                number("allocated"),
+                number("available"),
+                one["claimed_by"].clone(),
+            )
+        })
+    };
+    assert_eq!(pci("gpu.nvidia/ga100gl.rev.a1"), Some((2, 0, 2, json!([]))));
+    assert_eq!(pci("network.intel/e810.vf"), Some((2, 0, 2, json!([]))));
+    assert_eq!(pci("nvidia.com/gpu"), Some((3, 0, 3, json!([]))));
+    // As a claim, and as devices of an instance.
+    let wants =
+        json!(["network.intel/e810.vf", { "any": { "resource": "gpu.nvidia/ga100gl.rev.a1" } }]);
+    let claim = daemon.post("/claims", &json!({ "owner": "job/one", "wants": wants })).expect(201);
+    let heads: Vec<&Value> =
+        claim["parts"].as_array().unwrap().iter().map(|one| &one["head"]).collect();
+    assert!(heads[0].as_str().unwrap().starts_with("0000:01:"), "{heads:?}");
+    let devices = json!(["gpu.nvidia/ga100gl.rev.a1", "network.intel/e810.vf"]);
+    daemon
+        .post("/instances", &json!({ "name": "vm", "image": "debian", "devices": devices }))
+        .expect(201);
+    let (total, allocated, available, owners) = pci("gpu.nvidia/ga100gl.rev.a1").unwrap();
+    assert_eq!((total, allocated, available), (2, 2, 0));
+    assert_eq!(owners.as_array().unwrap().len(), 2, "{owners}");
+    let more = json!({ "owner": "job/two", "wants": ["gpu.nvidia/ga100gl.rev.a1"] });
+    let refused = daemon.post("/claims", &more).expect(409);
+    assert_eq!(refused["code"], "insufficient_resources", "{refused:#}");
+    for wrong in ["gpu.nvidia/ga100gl", "nothing.at/all"] {
+        let wrong = json!({ "owner": "job/two", "wants": [wrong] });
+        assert_eq!(daemon.post("/claims", &wrong).expect(404)["code"], "not_found");
+    }
+    // A wrong file changes nothing. With another one, what is allocated stays.
+    let reload = |text: &str| {
+        std::fs::write(daemon.devices_file(), text).unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP)
+            .unwrap();
+    };
+    reload("vendors: 7");
+    reload(&DEVICES.replace("ga100gl.rev.a1", "other"));
+    let until = Instant::now() + Duration::from_secs(20);
+    while pci("gpu.nvidia/other").is_none() {
+        assert!(Instant::now() < until, "the file is not read again");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(pci("gpu.nvidia/ga100gl.rev.a1"), None);
+    assert_eq!(pci("gpu.nvidia/other").unwrap().1, 2);
+    daemon.post("/instances/vm/stop", &json!({})).expect(200);
+    daemon.post("/instances/vm/start", &json!({})).expect(200);
+    daemon.ask("DELETE", "/instances/vm", "").expect(204);
+    daemon.ask("DELETE", "/claims/job%2Fone", "").expect(204);
+    assert_eq!(daemon.snapshot(), before);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use model::catalog::Catalog;
 use model::{Address, Availability, Host, Inventory, Launcher, Mac, OwnState, Refusal};
 
 use crate::claims::Claims;
@@ -303,6 +304,11 @@ impl Engine {
     pub fn resources(&self) -> Result<Resources, Refusal> {
         let parts = &self.parts;
         resources::resources(&parts.store, &parts.hardware, &parts.devices, &parts.config)
+    }
+
+    /// Takes a devices file, whose resources requests can name from now on. What is claimed stays so.
+    pub fn set_catalog(&self, catalog: Catalog) {
+        self.parts.claims.set_catalog(catalog);
     }
 
     /// A snapshot of the host's hardware.

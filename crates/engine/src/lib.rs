@@ -59,8 +59,8 @@ pub use types::{
     Attachment, AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config,
     CreateVolume, Device, DeviceState, DiskUse, HealthState, Image, ImageSource, ImageStatus,
     ImportImage, Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT,
-    JournalKept, RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned, ReturnedDevice,
-    VfConfiguration, Volume, WholeGpu,
+    JournalKept, PciResource, RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned,
+    ReturnedDevice, VfConfiguration, Volume, WholeGpu,
 };
 pub use vf_counts::VfCounts;
 pub use volumes::Volumes;

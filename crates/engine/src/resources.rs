@@ -35,6 +35,7 @@ pub fn resources(
         },
         disk_use: used,
         gpus: devices.whole_gpus()?,
+        pci: devices.pci_resources()?,
         vgpus: devices.vgpus()?,
     })
 }

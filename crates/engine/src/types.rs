@@ -1,6 +1,6 @@
 //! Requests and results of the engine: plain values, which CLI and API render.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use image::NewVolume;
@@ -424,6 +424,8 @@ pub struct Resources {
     pub disk_use: DiskUse,
     /// The GPUs that can be handed over as a whole, registered or not.
     pub gpus: Vec<WholeGpu>,
+    /// The resources of the devices file, by name.
+    pub pci: Vec<PciResource>,
     /// vGPUs, if a GPU has or offers any.
     pub vgpus: Option<VgpuSlots>,
 }
@@ -439,6 +441,21 @@ pub struct DiskUse {
     pub overlays: u64,
     /// Other volumes.
     pub volumes: u64,
+}
+
+/// A resource of the devices file, on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PciResource {
+    /// `gpu.nvidia/ga100gl.rev.a1`, or `nvidia.com/gpu`.
+    pub name: String,
+    /// How many devices it has.
+    pub total: usize,
+    /// How many of them are claimed.
+    pub allocated: usize,
+    /// How many of them can be claimed now; each by itself, so that one of several in one IOMMU group excludes the others.
+    pub available: usize,
+    /// The owners of these claims.
+    pub claimed_by: BTreeSet<String>,
 }
 
 /// A GPU that can be handed over as a whole.

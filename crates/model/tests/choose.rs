@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use model::choose::{ExistingClaim, Options, Scene, Want, choose, needs_detail};
 use model::{
     Address, Claim, ClaimState, ClaimedMember, Class, Code, Detail, Function, Group, Id, Inventory,
-    Mdev, MdevDefinition, MdevType, Mechanism, Part, Refusal, VfioSupport,
+    Mdev, MdevDefinition, MdevType, Mechanism, Part, Refusal, VfioSupport, VirtualFunctions,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -49,11 +49,13 @@ struct Given {
     inventory: Inventory,
     barred: BTreeMap<Address, Refusal>,
     definitions: Vec<MdevDefinition>,
+    resources: BTreeMap<String, Vec<Address>>,
 }
 
 impl Given {
     fn new(inventory: Inventory) -> Self {
-        Self { inventory, barred: BTreeMap::new(), definitions: Vec::new() }
+        let resources = BTreeMap::new();
+        Self { inventory, barred: BTreeMap::new(), definitions: Vec::new(), resources }
     }
 
     fn bar(&mut self, bus: u8) {
@@ -68,6 +70,7 @@ impl Given {
             claims: &[],
             barred: &self.barred,
             definitions: &self.definitions,
+            resources: &self.resources,
             names: &BTreeMap::new(),
             id: Uuid::from_u128(0xc1a1_0000_0000_4000_8000_0000_0000_0000),
             options: Options::default(),
@@ -83,6 +86,33 @@ fn several_are_taken_from_the_smallest_node_that_has_enough() {
     assert_eq!(given.choose(&["3xgpu"]).unwrap(), [at(1), at(2), at(3)]);
     assert_eq!(given.choose(&["5xgpu"]).unwrap().len(), 5, "no node has so many");
     assert_eq!(given.choose(&["gpu,node=0"]).unwrap(), [at(1)]);
+}
+
+#[test]
+fn a_resource_has_its_devices_whatever_they_are() {
+    let mut inventory = gpus(&[0, 0, 1, 1]);
+    inventory.functions.get_mut(&at(3)).unwrap().device = Id(0x2235);
+    // The second one has a virtual function.
+    let vf = Address::new(0, 2, 0, 4).unwrap();
+    let part = Function {
+        physical_function: Some(at(2)),
+        iommu_group: Some(9),
+        ..inventory.functions[&at(2)].clone()
+    };
+    inventory.functions.insert(vf, Function { address: vf, driver: None, ..part });
+    inventory.groups.insert(9, Group { members: vec![vf], ..Group::default() });
+    let sriov = VirtualFunctions { total: 16, present: vec![vf], autoprobe: None };
+    inventory.functions.get_mut(&at(2)).unwrap().sriov = Some(sriov);
+    let mut given = Given::new(inventory);
+    given.resources.insert("gpu.nvidia/a100".into(), vec![at(1), vf, at(3)]);
+    assert_eq!(given.choose(&["3xgpu.nvidia/a100"]).unwrap(), [at(1), vf, at(3)]);
+    assert_eq!(given.choose(&["gpu.nvidia/a100,node=1"]).unwrap(), [at(3)]);
+    let refusal = given.choose(&["4xgpu.nvidia/a100"]).unwrap_err();
+    assert_eq!(refusal.message, "gpu.nvidia/a100: 3 of 4 available");
+    given.bar(1);
+    let refusal = given.choose(&["3xgpu.nvidia/a100"]).unwrap_err();
+    assert_eq!(refusal.message, "gpu.nvidia/a100: 2 of 3 available (0000:01:00.0 is used)");
+    assert_eq!(refusal.code, Code::InsufficientResources);
 }
 
 #[test]
@@ -170,6 +200,7 @@ fn a_claim_is_in_the_way_of_the_requested_device() {
             claims: std::slice::from_ref(&existing),
             barred: &BTreeMap::new(),
             definitions: &[],
+            resources: &BTreeMap::new(),
             names: &BTreeMap::new(),
             id: Uuid::nil(),
             options: Options::default(),
@@ -255,6 +286,7 @@ fn a_mediated_device_of_mdevctls_is_used_as_it_is_or_made_as_it_is_written_down(
         claims: &[],
         barred: &given.barred,
         definitions: &given.definitions,
+        resources: &BTreeMap::new(),
         names: &BTreeMap::new(),
         id: Uuid::nil(),
         options: Options::default(),

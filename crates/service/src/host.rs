@@ -2,8 +2,8 @@
 
 use api::{
     Allocation, Capabilities, DefaultRuntime, DiskBreakdown, GpuDevice, GpuProfile, GpuResources,
-    Health, HealthStatus, HostPlatform, ImagePlatforms, NetworkModel, Recovering, RecoveringState,
-    Resource, Resources, Runtime, Server,
+    Health, HealthStatus, HostPlatform, ImagePlatforms, NetworkModel, PciResource, Recovering,
+    RecoveringState, Resource, Resources, Runtime, Server,
 };
 use engine::{Engine, Instance, RecoveryTask, RecoveryTaskState, ResourceUse, WholeGpu};
 use model::{Refusal, VgpuProfile, VgpuSlots};
@@ -55,6 +55,7 @@ pub fn resources(engine: &Engine) -> Result<Resources, Refusal> {
             volumes_bytes: all.disk_use.volumes,
         },
         allocations: instances.into_iter().map(allocation).collect(),
+        pci: all.pci.into_iter().map(pci).collect(),
         gpu,
     })
 }
@@ -68,6 +69,16 @@ fn resource(name: &str, used: ResourceUse) -> Resource {
         available: used.capacity.saturating_sub(used.allocated),
         oversub_ratio: 1.0,
         source: Some("detected".to_owned()),
+    }
+}
+
+fn pci(resource: engine::PciResource) -> PciResource {
+    PciResource {
+        name: resource.name,
+        capacity: resource.total as u64,
+        allocated: resource.allocated as u64,
+        available: resource.available as u64,
+        claimed_by: resource.claimed_by.into_iter().collect(),
     }
 }
 

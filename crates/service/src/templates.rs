@@ -95,6 +95,7 @@ fn spelt(want: Want) -> Wish {
             device: None,
             or_devices,
             node: None,
+            resource: None,
         }) if want.count == 1 && or_devices.is_empty() => {
             Wish::Words(format!("{}{place}", kind.as_str()))
         }

@@ -28,6 +28,7 @@ fn chosen(
         claims: &[],
         barred: &barred,
         definitions: &[],
+        resources: &BTreeMap::new(),
         names: &BTreeMap::new(),
         id: Uuid::nil(),
         options,

@@ -83,6 +83,7 @@ fn chosen(inventory: &Inventory) -> Kind {
         claims: &[],
         barred: &BTreeMap::new(),
         definitions: &[],
+        resources: &BTreeMap::new(),
         names: &BTreeMap::new(),
         id: uuid::Uuid::nil(),
         options: model::choose::Options::default(),

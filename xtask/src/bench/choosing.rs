@@ -44,6 +44,7 @@ fn figure(
         claims: &[],
         barred: &BTreeMap::new(),
         definitions: &[],
+        resources: &BTreeMap::new(),
         names: &BTreeMap::new(),
         id: Uuid::nil(),
         options: Options::default(),

@@ -168,6 +168,7 @@ pub fn together() -> Result<String> {
 pub(super) fn served(folder: &Path, sim: Arc<SimHost>) -> Result<Client> {
     let socket = folder.join("socket");
     let options = Options {
+        devices_file: None,
         socket: socket.clone(),
         listen: None,
         token_file: None,

@@ -91,6 +91,9 @@ pub struct Filter {
     pub or_devices: Vec<String>,
     /// NUMA node.
     pub node: Option<u32>,
+    /// A resource of the devices file, or `nvidia.com/gpu`.
+    #[schema(min_length = 1)]
+    pub resource: Option<String>,
 }
 
 /// Existing virtual functions.

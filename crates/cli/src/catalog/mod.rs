@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use engine::catalog::CatalogError;
 use model::catalog::{Catalog, Survey};
-use model::{Code, Host, Refusal};
+use model::{Host, Refusal};
 
 use crate::failure::{self, Done, Failure};
 use crate::own_state::OwnStateDir;
@@ -94,7 +94,7 @@ impl Check {
                 return failure;
             }
         }
-        Failure::to(format!("use {}", self.file.display()))(refusal(error))
+        Failure::to(format!("use {}", self.file.display()))(error.into())
     }
 }
 
@@ -107,26 +107,4 @@ impl Suggest {
         let inventory = read().map_err(Failure::to("suggest a devices file"))?;
         output::file(&suggest::render(&inventory))
     }
-}
-
-fn refusal(error: &CatalogError) -> Refusal {
-    let (message, remedy) = match error {
-        CatalogError::File { source, .. } => (
-            format!("{error}: {source}"),
-            "name a readable file; `handover catalog suggest` prints one for this host".to_owned(),
-        ),
-        CatalogError::TooLarge { .. } => (error.to_string(), "name a devices file".to_owned()),
-        CatalogError::Mistakes(mistakes) => {
-            let count = mistakes.mistakes.len() + mistakes.more;
-            let s = if count == 1 { "" } else { "s" };
-            let message = format!("{count} mistake{s}\n\n{}\n", indented(&mistakes.to_string()));
-            (message, "correct the mistakes above; docs/catalog.md describes the format".to_owned())
-        }
-    };
-    Refusal::new(Code::InvalidCatalog, message, remedy)
-}
-
-fn indented(text: &str) -> String {
-    let line = |line: &str| if line.is_empty() { String::new() } else { format!("    {line}") };
-    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }

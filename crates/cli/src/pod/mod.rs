@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use convert::devices::MemoryLimit;
 use convert::pod::{self, ConsoleProxy, Settings};
 use convert::print::{self, Format};
-use model::choose::Want;
+use model::choose::{Want, WantKind};
 use model::{Code, Refusal};
 use service::pods::{self, Launcher, Machine};
 
@@ -156,8 +156,13 @@ fn resource(text: &str) -> Result<(String, Want), String> {
     let (name, want) =
         text.split_once('=').ok_or("expected NAME=WANT, such as example.com/nic=8086:10fb")?;
     check_resource_name(name)?;
-    let want: Want = want.parse().map_err(|refusal: Refusal| refusal.message)?;
-    Ok((name.to_owned(), want))
+    let read: Want = want.parse().map_err(|refusal: Refusal| refusal.message)?;
+    if matches!(&read.kind, WantKind::Any(filter) if filter.resource.is_some()) {
+        return Err(format!(
+            "{want:?} is a name of the daemon's devices file, which a pod cannot use: give VENDOR:DEVICE or an address"
+        ));
+    }
+    Ok((name.to_owned(), read))
 }
 
 /// Checks an extended resource's name: a DNS subdomain, a slash and up to 63 letters, digits, `-`, `_` and `.`

@@ -147,5 +147,5 @@ fn resources(text: &str) -> Value {
     let gpu = json!({ "mode": text, "total_slots": 1, "used_slots": 1,
         "profiles": [{ "name": text, "framebuffer_mb": 1, "available": 1 }], "devices": [] });
     json!({ "cpu": one, "memory": one, "disk": one, "network": one, "disk_breakdown": disk, "allocations": [],
-        "gpu": gpu })
+        "pci": [{ "name": text, "capacity": 1, "allocated": 1, "available": 1, "claimed_by": [text] }], "gpu": gpu })
 }

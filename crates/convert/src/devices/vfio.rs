@@ -33,7 +33,10 @@ fn is_meant(wanted: &Wanted, function: &Function, scene: &Scene<'_>) -> bool {
             // As for a claim, a kind does not mean the host's own displays.
             WantKind::Any(filter) => {
                 let named = filter.device.is_some() || filter.vendor.is_some();
-                filter.fits(function) && (named || !function.is_hosts_display())
+                // Only the daemon knows the devices file.
+                filter.resource.is_none()
+                    && filter.fits(function)
+                    && (named || !function.is_hosts_display())
             }
             WantKind::Vf { of, .. } => {
                 let parent = function.physical_function.map(|parent| parent.to_string());

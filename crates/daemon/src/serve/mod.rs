@@ -2,6 +2,7 @@
 
 mod connections;
 mod notify;
+mod reload;
 mod secret;
 mod socket;
 mod starting;
@@ -53,6 +54,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// The file with the token for TCP.
     pub token_file: Option<PathBuf>,
+    /// The devices file, whose names requests can use.
+    pub devices_file: Option<PathBuf>,
     /// Whether TCP needs no token (loopback only).
     pub no_auth: bool,
     /// Accepted host names besides `localhost` and the address.
@@ -110,6 +113,9 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
     };
     let opened = setup.open_unrecovered()?;
     let engine = opened.engine().clone();
+    if let Some(file) = &options.devices_file {
+        reload::devices_file(&engine, file)?;
+    }
     discard_leftovers(&engine.images().staging_dir());
 
     let (stop, stopping) = watch::channel(false);
@@ -188,7 +194,7 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| cannot("watch signals", &e))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| cannot("watch signals", &e))?;
     let token = network.as_ref().and_then(|network| network.token.clone());
-    tokio::spawn(secret::reload(hangup, options.token_file.clone(), token));
+    tokio::spawn(reload::at_hangup(hangup, engine.clone(), options.clone(), token));
     let unix = Socket::bind(&options.socket)?;
     let served = listen(options, Arc::clone(&unix), network, app, stopping).await?;
 

@@ -1,15 +1,11 @@
 //! The file with the token.
 
 use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use model::{Code, Refusal};
 use own_files::{OwnFile, Unfit, read_open};
 use rustix::fs::fstat;
-use tokio::signal::unix::Signal;
-use tracing::{info, warn};
-
-use crate::rest::guard::Token;
 
 /// The maximum length of the token file.
 const LONGEST: u64 = 4096;
@@ -47,28 +43,6 @@ pub fn read(path: &Path) -> Result<String, Refusal> {
         ));
     }
     Ok(token.to_owned())
-}
-
-/// Reads the token again at each SIGHUP. If that fails, the current token stays.
-pub async fn reload(mut hangup: Signal, file: Option<PathBuf>, token: Option<Token>) {
-    while hangup.recv().await.is_some() {
-        let (Some(file), Some(token)) = (file.clone(), &token) else {
-            info!("SIGHUP: there is no token file to read again");
-            continue;
-        };
-        let shown = file.display().to_string();
-        match tokio::task::spawn_blocking(move || read(&file)).await {
-            Ok(Ok(new)) => {
-                token.replace(new);
-                info!("SIGHUP: the token was read again from {shown}");
-            }
-            Ok(Err(Refusal { message, remedy, .. })) => {
-                warn!("SIGHUP: the current token stays in use: {message}; {remedy}");
-            }
-            // The daemon is ending.
-            Err(_) => return,
-        }
-    }
 }
 
 fn refuse(reason: String, remedy: String) -> Refusal {

@@ -127,6 +127,7 @@ impl Daemon {
         let daemon = Self { host, launcher, dir, address, token };
         before(&daemon);
         let options = Options {
+            devices_file: Some(daemon.devices_file()).filter(|file| file.exists()),
             socket: daemon.socket(),
             listen: Some(address),
             no_auth: token_file.is_none(),
@@ -164,6 +165,11 @@ impl Daemon {
             journal_kept: engine::JournalKept::default(),
             guest_init: Some(self.guest_init()),
         }
+    }
+
+    /// The devices file, if it is there when the daemon starts.
+    pub fn devices_file(&self) -> PathBuf {
+        self.dir.path().join("pci.yaml")
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use model::catalog::Catalog;
+use model::{Code, Refusal};
 use serde_saphyr::{Options, alias_limits, budget};
 
 use keys::Keys;
@@ -41,6 +42,32 @@ pub enum CatalogError {
     /// It has mistakes.
     #[error(transparent)]
     Mistakes(#[from] Mistakes),
+}
+
+impl From<&CatalogError> for Refusal {
+    fn from(error: &CatalogError) -> Self {
+        let (message, remedy) = match error {
+            CatalogError::File { source, .. } => (
+                format!("{error}: {source}"),
+                "name a readable file; `handover catalog suggest` prints one for this host",
+            ),
+            CatalogError::TooLarge { .. } => (error.to_string(), "name a devices file"),
+            CatalogError::Mistakes(mistakes) => {
+                let count = mistakes.mistakes.len() + mistakes.more;
+                let s = if count == 1 { "" } else { "s" };
+                (
+                    format!("{count} mistake{s}\n\n{}\n", indented(&mistakes.to_string())),
+                    "correct the mistakes above; docs/catalog.md describes the format",
+                )
+            }
+        };
+        Self::new(Code::InvalidCatalog, message, remedy)
+    }
+}
+
+fn indented(text: &str) -> String {
+    let line = |line: &str| if line.is_empty() { String::new() } else { format!("    {line}") };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Reads the devices file at `path`.

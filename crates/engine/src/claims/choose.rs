@@ -124,8 +124,10 @@ impl Claims {
         own: Own<'_>,
     ) -> Result<(Vec<Chosen>, HostState), Refusal> {
         let names = self.registered()?;
-        expect_known(wants, &names)?;
+        let catalog = self.catalog();
+        expect_known(wants, &names, &catalog)?;
         let mut inventory = self.hardware.sketch()?;
+        let resources = catalog.claimable(&inventory);
         let named = wants.iter().any(|want| matches!(want.kind, WantKind::Mdev(_)));
         let definitions = if named { self.hardware.host.mdev_definitions() } else { Vec::new() };
         let mut detailed = needs_detail(&inventory, wants, &names);
@@ -148,6 +150,7 @@ impl Claims {
                 claims: &claims,
                 barred: &barred,
                 definitions: &definitions,
+                resources: &resources,
                 names: &names,
                 id,
                 options,

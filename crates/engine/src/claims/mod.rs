@@ -23,8 +23,9 @@ pub(crate) use reset::no_reset;
 pub(crate) use restore::Restored;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use model::catalog::Catalog;
 use model::{Address, Claim, ClaimState, Code, Refusal};
 use uuid::Uuid;
 
@@ -49,6 +50,8 @@ pub struct Claims {
     at_once: Mutex<usize>,
     /// When leases expire.
     deadlines: Mutex<lease::Deadlines>,
+    /// The devices file, whose names requests can use.
+    catalog: RwLock<Arc<Catalog>>,
     /// Claims whose devices are all restored, but whose record does not show that yet.
     restored: Mutex<BTreeSet<Uuid>>,
 }
@@ -69,8 +72,18 @@ impl Claims {
             vf_counts,
             at_once: Mutex::new(16),
             deadlines: Mutex::default(),
+            catalog: RwLock::default(),
             restored: Mutex::default(),
         }
+    }
+
+    /// Takes another devices file from now on. What is claimed stays so.
+    pub(crate) fn set_catalog(&self, catalog: Catalog) {
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Limits how many parts of a claim are prepared in parallel: 16 by default. With 1, all steps run in the plan's

@@ -2,15 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use model::catalog::Catalog;
 use model::choose::{Want, WantKind};
 use model::{Address, Code, Kind, Refusal};
 
 /// How many letters may be wrong for a hint.
 const MOST_WRONG: usize = 2;
 
-/// Refuses a request that names a device that is neither registered nor an address.
-pub fn expect_known(wants: &[Want], names: &BTreeMap<String, Address>) -> Result<(), Refusal> {
+/// Refuses a request that names a device that is neither registered nor an address, or a resource that the devices file does not
+/// have.
+pub fn expect_known(
+    wants: &[Want],
+    names: &BTreeMap<String, Address>,
+    catalog: &Catalog,
+) -> Result<(), Refusal> {
     for want in wants {
+        if let WantKind::Any(filter) = &want.kind
+            && let Some(resource) = &filter.resource
+            && !catalog.names().any(|name| name == *resource)
+        {
+            return Err(no_resource(resource, catalog));
+        }
         let name = match &want.kind {
             WantKind::Device(name) => Some(name),
             WantKind::Vf { of, .. } | WantKind::Profile { of, .. } => of.as_ref(),
@@ -24,6 +36,20 @@ pub fn expect_known(wants: &[Want], names: &BTreeMap<String, Address>) -> Result
         return Err(unknown(name, names, is_whole));
     }
     Ok(())
+}
+
+fn no_resource(name: &str, catalog: &Catalog) -> Refusal {
+    let all: Vec<String> = catalog.names().collect();
+    let remedy = match nearest(name, all.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if catalog.lines.is_empty() => {
+            "start the daemon with a devices file that has it: `handover serve --resource-manager-pci-devices-file FILE` \
+             (docs/catalog.md)"
+                .to_owned()
+        }
+        None => "`handover resources` lists those of the devices file".to_owned(),
+    };
+    Refusal::new(Code::NotFound, format!("no resource {name:?}"), remedy)
 }
 
 fn unknown(name: &str, names: &BTreeMap<String, Address>, is_whole: bool) -> Refusal {
@@ -70,16 +96,28 @@ mod tests {
             ("pci_0000_01_00", Some("`0000:01:00.0`")),
             ("gpu=2", Some("`2xgpu`")),
             ("something", None),
+            ("nvidia.com/gpus", Some("`nvidia.com/gpu`")),
+            ("gpu.nvidia/a100", None),
         ] {
-            let refusal = expect_known(&[text.parse().unwrap()], &names).unwrap_err();
+            let none = Catalog::default();
+            let refusal = expect_known(&[text.parse().unwrap()], &names, &none).unwrap_err();
             assert_eq!(refusal.code, Code::NotFound);
             match near {
                 Some(near) => assert!(refusal.remedy.contains(near), "{text}: {refusal:?}"),
                 None => assert!(!refusal.remedy.contains("mean"), "{text}: {refusal:?}"),
             }
         }
-        for text in ["0000:77:00.0", "pci_0000_01_00_0", "l40s-left", "gpu", "profile=x", "vf"] {
-            assert_eq!(expect_known(&[text.parse().unwrap()], &names), Ok(()), "{text}");
+        for text in [
+            "0000:77:00.0",
+            "pci_0000_01_00_0",
+            "l40s-left",
+            "gpu",
+            "profile=x",
+            "vf",
+            "nvidia.com/gpu",
+        ] {
+            let none = Catalog::default();
+            assert_eq!(expect_known(&[text.parse().unwrap()], &names, &none), Ok(()), "{text}");
         }
     }
 }

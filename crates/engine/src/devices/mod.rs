@@ -1,6 +1,7 @@
 //! Registered devices, their health, and the return of unclaimed devices.
 
 mod by_hand;
+mod catalog;
 mod clear;
 mod gpus;
 mod health;

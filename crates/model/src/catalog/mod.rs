@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use reason::{Reason, Seen, Unmatched};
 pub use survey::{Resource, Survey, SurveyState, SurveyedDevice};
 
-use crate::{Address, Class, Function, Id, Inventory};
+use crate::{Address, Class, Function, Id, Inventory, Kind};
+
+/// The resource that ironcore and Kubernetes call all NVIDIA GPUs. It needs no devices file.
+pub const NVIDIA_GPU: &str = "nvidia.com/gpu";
 
 /// The contents of a devices file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +144,11 @@ impl Pattern {
 }
 
 impl Catalog {
+    /// What a request can name: its resources, and [`NVIDIA_GPU`].
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.lines.iter().map(Line::resource).chain([NVIDIA_GPU.to_owned()])
+    }
+
     /// The functions of each resource on a host, by the resource's name. A resource without functions has an empty
     /// list.
     #[must_use]
@@ -151,6 +159,16 @@ impl Catalog {
             let line = self.lines.get(index).map(Line::resource).unwrap_or_default();
             resources.entry(line).or_default().push(address);
         }
+        resources
+    }
+
+    /// What a request can name: the same, and [`NVIDIA_GPU`].
+    #[must_use]
+    pub fn claimable(&self, inventory: &Inventory) -> BTreeMap<String, Vec<Address>> {
+        let mut resources = self.resources(inventory);
+        let gpus = inventory.functions.values().filter(|one| is_nvidia_gpu(one));
+        let gpus = gpus.map(|one| one.address).collect();
+        resources.entry(NVIDIA_GPU.to_owned()).or_insert(gpus);
         resources
     }
 
@@ -165,6 +183,14 @@ impl Catalog {
         // `max_by_key` returns the last of equals.
         fitting.max_by_key(|(_, line)| line.pattern.exactness()).map(|(index, _)| index)
     }
+}
+
+/// A whole GPU of NVIDIA's, with or without a display.
+fn is_nvidia_gpu(function: &Function) -> bool {
+    function.vendor == Id::NVIDIA
+        && matches!(function.kind(), Kind::Gpu | Kind::Accelerator)
+        && function.physical_function.is_none()
+        && counts(function)
 }
 
 /// Whether a function can be a device of a resource: a physical function with VFs cannot, but its VFs can.

@@ -9,13 +9,21 @@ use crate::{
 };
 
 impl Scene<'_> {
+    /// Whether a function fits, also by its resource.
+    fn fits(&self, filter: &Filter, function: &Function) -> bool {
+        let of_resource = |name: &String| {
+            self.resources.get(name).is_some_and(|all| all.contains(&function.address))
+        };
+        filter.fits(function) && filter.resource.as_ref().is_none_or(of_resource)
+    }
+
     /// Assemblies without obstacles whose head fits. The host's own displays are no candidates for a kind of device, and come
     /// last where they are allowed.
     pub(super) fn whole(&self, filter: &Filter, all: &[Assembly]) -> Vec<(Chosen, u32)> {
         let mut found = Vec::new();
         for assembly in all {
             let Some(head) = self.inventory.function(assembly.head) else { continue };
-            if !filter.fits(head) {
+            if !self.fits(filter, head) {
                 continue;
             }
             let own = if self.options.alone {
@@ -25,11 +33,15 @@ impl Scene<'_> {
             };
             let assembly = own.as_ref().unwrap_or(assembly);
             let display = filter.device.is_none() && head.is_hosts_display();
-            if head.physical_function.is_none()
+            // Only a resource can have virtual functions.
+            let is_meant = head.physical_function.is_none() || filter.resource.is_some();
+            if is_meant
                 && (!display || self.takes_displays(filter))
                 && assembly.obstacles(self.inventory).is_empty()
             {
-                found.push((Chosen::whole(assembly), u32::from(display)));
+                let whole = Chosen::whole(assembly);
+                let part = head.physical_function.and_then(|of| self.vf_of(of, head.address));
+                found.push((Chosen { partition: part, ..whole }, u32::from(display)));
             }
         }
         found
@@ -37,18 +49,19 @@ impl Scene<'_> {
 
     /// Why functions that fit are no candidates: obstacles of their assemblies, or that they are virtual functions.
     pub(super) fn unfit(&self, filter: &Filter) -> Vec<Refusal> {
-        let fitting = self.inventory.functions.values().filter(|function| filter.fits(function));
+        let fitting = self.inventory.functions.values();
+        let fitting = fitting.filter(|function| self.fits(filter, function));
         let mut fitting: Vec<&Function> = fitting.collect();
         // What a device itself lacks is said before that its virtual functions are others.
         fitting.sort_by_key(|function| function.physical_function.is_some());
         let all = Assembly::all(self.inventory);
         let reason = |function: &Function| match function.physical_function {
-            Some(parent) => Some(Refusal::new(
+            Some(parent) if filter.resource.is_none() => Some(Refusal::new(
                 Code::NotAssignable,
                 format!("{} is a virtual function of {parent}", function.address),
                 format!("ask for `vf@{parent}`, or name the function by its address"),
             )),
-            None => {
+            _ => {
                 let assembly = Assembly::of(self.inventory, function.address)?;
                 self.obstacle(&assembly)
                     .or_else(|| self.hosts_display(filter, function))
@@ -65,7 +78,8 @@ impl Scene<'_> {
 
     /// The host's own displays that fit and are not meant, each with its model.
     pub(super) fn hosts_displays(&self, filter: &Filter) -> Vec<(Address, (Id, Id))> {
-        let fitting = self.inventory.functions.values().filter(|function| filter.fits(function));
+        let fitting = self.inventory.functions.values();
+        let fitting = fitting.filter(|function| self.fits(filter, function));
         fitting
             .filter(|function| self.hosts_display(filter, function).is_some())
             .map(|function| (function.address, (function.vendor, function.device)))
@@ -79,7 +93,8 @@ impl Scene<'_> {
         }
         let accelerators = Filter { kind: Some(Kind::Accelerator), ..filter.clone() };
         let all = self.inventory.functions.values();
-        let mut all = all.filter(|one| one.physical_function.is_none() && accelerators.fits(one));
+        let mut all =
+            all.filter(|one| one.physical_function.is_none() && self.fits(&accelerators, one));
         let first = all.next()?;
         let (address, name) = (first.address, first.title());
         let more = all.count();

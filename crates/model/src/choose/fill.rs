@@ -223,7 +223,7 @@ impl Scene<'_> {
         likes: Vec<Like>,
     ) -> Vec<(Option<Model>, Vec<Like>)> {
         // Ids name the model themselves.
-        let any = matches!(&wish.want.kind, WantKind::Any(filter) if filter.device.is_none());
+        let any = matches!(&wish.want.kind, WantKind::Any(filter) if !filter.names_model());
         if wish.want.count < 2 || !any || self.options.mixed {
             return vec![(None, likes)];
         }

@@ -37,6 +37,8 @@ pub struct Scene<'a> {
     pub barred: &'a BTreeMap<Address, Refusal>,
     /// Other tools' definitions of mediated devices.
     pub definitions: &'a [MdevDefinition],
+    /// The functions of each resource of the catalog.
+    pub resources: &'a BTreeMap<String, Vec<Address>>,
     /// Registered devices by name.
     pub names: &'a BTreeMap<String, Address>,
     /// The id of the new claim; UUIDs of mediated devices are derived from it.

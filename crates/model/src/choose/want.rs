@@ -76,10 +76,18 @@ pub struct Filter {
     pub or_devices: Vec<Id>,
     /// NUMA node.
     pub node: Option<u32>,
+    /// A resource of the devices file, `gpu.nvidia/ga100gl.rev.a1`, or `nvidia.com/gpu`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
 }
 
 impl Filter {
-    /// Whether a function fits.
+    /// Whether it names one model, or what counts as one.
+    pub(super) const fn names_model(&self) -> bool {
+        self.device.is_some() || self.resource.is_some()
+    }
+
+    /// Whether a function fits, if it belongs to the [`resource`](Self::resource): only the catalog knows that.
     #[must_use]
     pub fn fits(&self, function: &Function) -> bool {
         fn is<T: PartialEq>(wanted: Option<T>, there: T) -> bool {
@@ -144,6 +152,7 @@ pub const GRAMMAR: &str = "  0000:01:00.0            this device, with its IOMMU
   gpu0                    the device registered with that name
   gpu, 2xgpu              any GPU, any two (also nic, nvme, accelerator, ...)
   10de:20b0, 2x10de:20b0  any device of that vendor and device id
+  gpu.nvidia/a100         any device of that resource of the devices file; nvidia.com/gpu: any of NVIDIA's GPUs
   gpu,node=0              any GPU on NUMA node 0
   gpu,ecc=on              an NVIDIA GPU in this mode (also mig=on, cc=on, or off)
   vf@0000:03:00.0         a virtual function of that NIC
@@ -218,8 +227,11 @@ fn kind(
     Ok(WantKind::Device(address.map_or_else(|_| name.into(), |address| address.to_string())))
 }
 
-/// A kind, or a vendor and device id.
+/// A kind, a vendor and device id, or a resource.
 fn filter(name: &str) -> Option<Filter> {
+    if name.contains('/') {
+        return Some(Filter { resource: Some(name.to_owned()), ..Filter::default() });
+    }
     if let Ok(kind) = name.parse() {
         return Some(Filter { kind: Some(kind), ..Filter::default() });
     }
@@ -303,7 +315,7 @@ impl fmt::Display for WantKind {
             Self::Device(name) => f.write_str(name),
             Self::Any(filter) => {
                 let kind = filter.kind.map_or("device", |kind| kind.as_str());
-                write!(f, "{kind}")?;
+                f.write_str(filter.resource.as_deref().unwrap_or(kind))?;
                 if let (Some(vendor), Some(device)) = (filter.vendor, filter.device) {
                     write!(f, " {vendor}:{device}")?;
                     filter.or_devices.iter().try_for_each(|other| write!(f, " or {other}"))?;

@@ -84,7 +84,7 @@ fn the_command_runs_as_the_image_says(host: &Host) {
     assert!(created["kernel"].as_str().unwrap().starts_with("this host's, "), "{created:#}");
     let said = console(host, "ml", "ready");
     for line in [
-        "uid=1000(worker) gid=1000(worker) groups=1001(extra)",
+        "uid=1000(worker) gid=1000(worker) groups=1000(worker),1001(extra)",
         "/srv",
         "COLOUR=red",
         "HOSTNAME=ml",

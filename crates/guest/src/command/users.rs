@@ -9,7 +9,8 @@ pub struct Identity {
     pub uid: u32,
     /// The first group.
     pub gid: u32,
-    /// All other groups.
+    /// All its groups. The first one is among them, as with Docker and podman: else a file that its own group may not read could be
+    /// read.
     pub groups: Vec<u32>,
     /// The home directory.
     pub home: String,
@@ -87,6 +88,8 @@ pub fn resolve(wanted: &str, passwd: &str, group: &str) -> Result<Identity, Comm
         let member = |group: &Group<'_>| group.members.split(',').any(|name| name == known.name);
         identity.groups = groups(group).filter(member).map(|group| group.gid).collect();
     }
+    identity.groups.retain(|gid| *gid != identity.gid);
+    identity.groups.insert(0, identity.gid);
     if identity.home.is_empty() {
         identity.home = "/".to_owned();
     }
@@ -109,17 +112,17 @@ mod tests {
 
     #[test]
     fn users_are_found_as_docker_finds_them() {
-        assert_eq!(of(""), (0, 0, vec![44], "/root".into()));
-        assert_eq!(of("app"), (1000, 1001, vec![44, 105], "/home/app".into()));
-        assert_eq!(of("1000"), (1000, 1001, vec![44, 105], "/home/app".into()));
-        assert_eq!(of("app:video"), (1000, 44, vec![], "/home/app".into()));
-        assert_eq!(of("app:"), (1000, 1001, vec![44, 105], "/home/app".into()));
-        assert_eq!(of(":render"), (0, 105, vec![], "/root".into()));
-        assert_eq!(of("4242"), (4242, 0, vec![], "/".into()));
-        assert_eq!(of("4242:4343"), (4242, 4343, vec![], "/".into()));
+        assert_eq!(of(""), (0, 0, vec![0, 44], "/root".into()));
+        assert_eq!(of("app"), (1000, 1001, vec![1001, 44, 105], "/home/app".into()));
+        assert_eq!(of("1000"), (1000, 1001, vec![1001, 44, 105], "/home/app".into()));
+        assert_eq!(of("app:video"), (1000, 44, vec![44], "/home/app".into()));
+        assert_eq!(of("app:"), (1000, 1001, vec![1001, 44, 105], "/home/app".into()));
+        assert_eq!(of(":render"), (0, 105, vec![105], "/root".into()));
+        assert_eq!(of("4242"), (4242, 0, vec![0], "/".into()));
+        assert_eq!(of("4242:4343"), (4242, 4343, vec![4343], "/".into()));
         // A name that is a number counts as the name.
-        assert_eq!(of("12"), (77, 78, vec![], "/odd".into()));
-        assert_eq!(of("bare"), (5, 6, vec![], "/".into()));
+        assert_eq!(of("12"), (77, 78, vec![78], "/odd".into()));
+        assert_eq!(of("bare"), (5, 6, vec![6], "/".into()));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub enum LayerProblem {
     /// It ends in the middle.
     #[error("it ends in the middle of an entry")]
     Truncated,
+    /// A bomb: tar pads an archive with some kilobytes.
+    #[error("more than 1 GB follows its last entry")]
+    TooMuchAfter,
     /// It cannot be read or decompressed.
     #[error("it cannot be read: {0}")]
     Unreadable(String),

@@ -82,10 +82,14 @@ impl Images {
             let Some(images) = me.upgrade() else { return };
             let mut stored = stored;
             let ended = pulled.map(|pulled| taken(&mut stored, pulled));
+            // The layers of one that has failed stay for the next try.
+            let sweeps = ended.is_ok() || import.cancel().is_set();
             images.end(stored, ended, &import);
             then(&images, id);
             drop(pulling);
-            images.sweep_and_warn();
+            if sweeps {
+                images.sweep_and_warn();
+            }
         };
         match std::thread::Builder::new().name("pull".into()).spawn(work) {
             Ok(_) => Ok(image),

@@ -19,6 +19,10 @@ const MOST_HEADER: u64 = 1 << 20;
 /// The most such headers before one entry.
 const MOST_HEADERS: u32 = 8;
 
+/// How much of what follows the last entry is read at a time, and the most of it, in bytes.
+const DRAINED: u64 = 16 << 20;
+const MOST_AFTER: u64 = 1 << 30;
+
 /// The longest path, in bytes: as Linux has it (`PATH_MAX`).
 pub const LONGEST_PATH: usize = 4096;
 
@@ -66,6 +70,8 @@ pub struct Archive<R> {
     /// The offset in the file, and its size.
     at: u64,
     size: u64,
+    /// How many bytes were read after the last entry.
+    after: u64,
 }
 
 /// What headers before an entry say of it.
@@ -78,7 +84,7 @@ struct Before {
 
 impl<R: Read> Archive<R> {
     pub const fn new(inner: R) -> Self {
-        Self { inner, left: 0, padding: 0, segments: Vec::new(), at: 0, size: 0 }
+        Self { inner, left: 0, padding: 0, segments: Vec::new(), at: 0, size: 0, after: 0 }
     }
 
     /// The next entry; what was not read of the one before is skipped.
@@ -134,11 +140,16 @@ impl<R: Read> Archive<R> {
         (&mut self.inner, rest)
     }
 
-    /// Reads what follows the last entry, so that all of the archive is hashed.
-    pub fn drain(&mut self) -> Result<(), LayerProblem> {
+    /// Reads some of what follows the last entry, so that all of the archive is hashed; whether there may be more.
+    pub fn drain(&mut self) -> Result<bool, LayerProblem> {
         self.skip()?;
-        let copied = std::io::copy(&mut self.inner, &mut std::io::sink());
-        copied.map(drop).map_err(LayerProblem::unreadable)
+        let some = &mut self.inner.by_ref().take(DRAINED);
+        let count = std::io::copy(some, &mut std::io::sink()).map_err(LayerProblem::unreadable)?;
+        self.after = self.after.saturating_add(count);
+        if self.after > MOST_AFTER {
+            return Err(LayerProblem::TooMuchAfter);
+        }
+        Ok(count == DRAINED)
     }
 
     fn skip(&mut self) -> Result<(), LayerProblem> {
@@ -281,4 +292,21 @@ fn kind_of(kind: u8, path: &[u8]) -> Result<EntryKind, LayerProblem> {
             });
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_the_last_entry_has_an_end() {
+        let drained = |length: u64| {
+            let mut archive = Archive::new(std::io::repeat(0).take(length));
+            assert!(archive.next()?.is_none());
+            while archive.drain()? {}
+            Ok(())
+        };
+        assert_eq!(drained(3 * DRAINED), Ok(()));
+        assert_eq!(drained(2 * MOST_AFTER), Err(LayerProblem::TooMuchAfter));
+    }
 }

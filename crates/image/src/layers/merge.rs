@@ -46,7 +46,10 @@ impl Merge<'_> {
                 self.blocks.free(&content)?;
             }
         }
-        Ok(archive.drain()?)
+        while archive.drain()? {
+            self.cancel.check()?;
+        }
+        Ok(())
     }
 
     fn entry(

@@ -1,5 +1,6 @@
 //! What is in the file system of an image: kernels, modules, NVIDIA's driver. And single files of it.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -56,12 +57,35 @@ pub fn of(image: &Image) -> io::Result<ContainerContents> {
         }
     }
     contents.modules.sort();
-    contents.kernels.sort_by(|one, other| other.version.cmp(&one.version));
+    contents.kernels.sort_by(|one, other| by_numbers(&other.version, &one.version));
     for kernel in &mut contents.kernels {
         kernel.has_modules = contents.modules.contains(&kernel.version);
     }
     contents.nvidia_libraries = libraries(image)?;
     Ok(contents)
+}
+
+/// Compares versions: `6.1.0-10` comes after `6.1.0-9`.
+fn by_numbers(one: &str, other: &str) -> Ordering {
+    let (mut one, mut other) = (one, other);
+    while !one.is_empty() && !other.is_empty() {
+        let (first, rest) = leading(one);
+        let (second, rest_of_other) = leading(other);
+        let numbers = first.parse::<u64>().ok().zip(second.parse::<u64>().ok());
+        let order = numbers.map_or_else(|| first.cmp(second), |(first, second)| first.cmp(&second));
+        if order != Ordering::Equal {
+            return order;
+        }
+        (one, other) = (rest, rest_of_other);
+    }
+    one.len().cmp(&other.len())
+}
+
+/// The digits, or the other characters, that a text begins with, and the rest.
+fn leading(text: &str) -> (&str, &str) {
+    let is_digit = text.starts_with(|first: char| first.is_ascii_digit());
+    let end = text.find(|next: char| next.is_ascii_digit() != is_digit);
+    text.split_at(end.unwrap_or(text.len()))
 }
 
 fn directory(image: &Image, path: &str) -> io::Result<Option<Found>> {
@@ -240,4 +264,20 @@ pub fn modules(
 pub fn open(path: &Path) -> Result<Image, ImageError> {
     let opened = File::open(path).and_then(Image::open);
     opened.map_err(|error| ImageError::io("read", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_kernel_comes_first() {
+        let ordered = ["6.1.0-9-amd64", "6.1.0-10-amd64", "6.9", "6.12", "6.12.1", "6.12.57+deb13"];
+        for pair in ordered.windows(2) {
+            assert_eq!(by_numbers(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+            assert_eq!(by_numbers(pair[1], pair[0]), Ordering::Greater, "{pair:?}");
+        }
+        assert_eq!(by_numbers("", "a"), Ordering::Less);
+        assert_eq!(by_numbers("99999999999999999999", "1"), Ordering::Greater);
+    }
 }

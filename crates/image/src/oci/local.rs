@@ -67,7 +67,7 @@ impl Layout<'_> {
 
     fn layers(&self, parts: &Parts, progress: &Progress) -> Result<(), ImageError> {
         let place = self.folder.name();
-        progress.expect(parts.layers.iter().map(|layer| layer.size).sum());
+        progress.expect(manifest::total(&parts.layers));
         for layer in &parts.layers {
             if !self.blobs.has(&layer.digest, layer.size)? {
                 let mut file = self.open(layer)?;

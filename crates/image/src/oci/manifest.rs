@@ -87,6 +87,11 @@ pub fn index(bytes: &[u8]) -> Result<ImageIndex, ContainerError> {
     Ok(index)
 }
 
+/// The size of blobs together, in bytes. A manifest can say anything of them.
+pub fn total<'a>(blobs: impl IntoIterator<Item = &'a Wanted>) -> u64 {
+    blobs.into_iter().fold(0, |sum, blob| sum.saturating_add(blob.size))
+}
+
 /// The blob that a descriptor is of.
 pub fn wanted(descriptor: &Descriptor) -> Result<Wanted, ContainerError> {
     let digest = descriptor.digest().to_string();

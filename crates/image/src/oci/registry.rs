@@ -12,6 +12,7 @@ use oci_spec::distribution::Reference;
 use super::blobs::{Blobs, NewBlob, Wanted};
 use super::local::verify;
 use super::manifest::{self, Manifest, Parts};
+use super::registries::Transport;
 use super::registry_client::{Client, Failure};
 use super::{ContainerError, Progress, PullOptions, Resolved, registries};
 use crate::layers::digest;
@@ -42,13 +43,24 @@ pub fn fetch(
     let places = registries::places(reference, options)?;
     let from_any = async {
         let mut failures = Vec::new();
+        let mut answers = false;
         for place in &places {
+            // One that answers by TLS is not asked without it.
+            if place.transport == Transport::Plain && answers {
+                continue;
+            }
             progress.restart();
             let client = Client::new(place, options)?;
             let pull = Pull { client, reference, blobs, progress };
             match pull.all().await {
                 // Another place may do better.
-                Err(ImageError::Container(error)) => failures.push(*error),
+                Err(ImageError::Container(error)) => {
+                    answers = !matches!(
+                        *error,
+                        ContainerError::Unreachable { .. } | ContainerError::Stalled { .. }
+                    );
+                    failures.push(*error);
+                }
                 ended => return ended,
             }
         }
@@ -85,7 +97,7 @@ impl Pull<'_> {
         // A layer can be in an image twice.
         let layers: BTreeMap<_, _> =
             resolved.parts.layers.iter().map(|layer| (&layer.digest, layer)).collect();
-        self.progress.expect(layers.values().map(|layer| layer.size).sum());
+        self.progress.expect(manifest::total(layers.values().copied()));
         futures_util::stream::iter(layers.into_values().map(|layer| self.layer(layer)))
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<()>>()

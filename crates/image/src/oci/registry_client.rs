@@ -108,12 +108,14 @@ impl Client {
             })?;
         let known = || credentials::find(&registry, &repository);
         let given = options.credentials.clone().filter(|_| !is_mirror);
+        // A password goes without TLS only where a person said that there is none.
+        let may_tell = !is_plain || options.plain_http.contains(&registry);
         Ok(Self {
             http,
             base: format!("{scheme}://{host}/v2/{repository}"),
             is_plain,
             stalled,
-            credentials: given.or_else(known),
+            credentials: if may_tell { given.or_else(known) } else { None },
             authorization: Mutex::default(),
             registry,
             repository,

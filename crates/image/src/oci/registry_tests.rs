@@ -202,8 +202,7 @@ fn an_image_is_pulled_with_a_token_and_once() {
 
 #[test]
 fn a_mirror_is_asked_first_and_gets_no_password_of_the_registry() {
-    let wants = Some(("me", "pass:word"));
-    let (real, host) = Registry { wants, ..Registry::default() }.start();
+    let (real, host) = Registry::default().start();
     let (layer, bytes) = with_image(&real);
     let (mirror, mirror_host) = Registry::default().start();
     let made = Made::new();
@@ -222,6 +221,22 @@ fn a_mirror_is_asked_first_and_gets_no_password_of_the_registry() {
         let pulled = pull(&made, &format!("{host}/app:1"), &options).unwrap();
         assert_eq!(pulled.config.user, "www:www");
     }
+    // A password is not sent without TLS because a file says `insecure`.
+    let wants = Some(("me", "pass:word"));
+    let (closed, closed_host) = Registry { wants, ..Registry::default() }.start();
+    with_image(&closed);
+    std::fs::write(
+        conf.path(),
+        format!("[[registry]]\nlocation = '{closed_host}'\ninsecure = true\n"),
+    )
+    .unwrap();
+    let options = PullOptions {
+        credentials: Some(("me".to_owned(), "pass:word".to_owned())),
+        registries_conf: Some(conf.path().to_owned()),
+        ..PullOptions::default()
+    };
+    let refused = pull(&Made::new(), &format!("{closed_host}/app:1"), &options).unwrap_err();
+    assert_eq!(refused.code, Code::RegistryRefused, "{refused}");
     let asked = mirror.asked.lock().unwrap().join(" ");
     assert!(asked.contains("/v2/app/manifests/1") && !asked.contains("token"), "{asked}");
     // The mirror has the image, but for a layer that is another one.

@@ -85,7 +85,7 @@ impl Store {
         Ok(Pulled {
             digest: resolved.digest,
             chain,
-            size_bytes: resolved.parts.layers.iter().map(|layer| layer.size).sum(),
+            size_bytes: manifest::total(&resolved.parts.layers),
             config: resolved.config,
             contents,
         })
@@ -232,7 +232,8 @@ impl Store {
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<Resolved, ImageError> {
-        let dir = self.dir.join("blobs");
+        // Where what a crash leaves is removed.
+        let dir = self.blobs().dir().to_owned();
         make_dir(&dir)?;
         let file = dir.join(format!("{UNFINISHED}{}", Uuid::new_v4()));
         let found = super::podman::save(name, &file, cancel).and_then(|()| {

@@ -7,7 +7,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use engine::{CreateInstance, DiskWish, ImageStatus, InstanceState, PullImage, WantedContent};
+use engine::{
+    CreateInstance, DiskWish, ImageSource, ImageStatus, ImportImage, InstanceState, PullImage,
+    WantedContent,
+};
 use guest_protocol::{CommandResult, GuestConfig, disk};
 use image::oci::{ContainerSource, PullOptions};
 use model::{Code, ContainerBoot, ContainerRun, HostKernel};
@@ -358,6 +361,34 @@ fn a_guest_gets_the_time_after_a_pause_and_says_that_it_is_ready() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     assert!(u128::from(guest.clocks()[0]).abs_diff(now) < 60_000_000_000);
+}
+
+#[test]
+fn an_image_is_not_removed_while_a_machine_has_its_kernel() {
+    let (rig, engine) = rig(CONFIG);
+    let mut kernel = vec![0; 0x1000];
+    kernel[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    kernel[0x202..0x206].copy_from_slice(b"HdrS");
+    std::fs::write(rig.dir.path().join("own"), kernel).unwrap();
+    let request = ImportImage {
+        name: "own".into(),
+        disk: None,
+        kernel: Some(ImageSource::Path(rig.dir.path().join("own"))),
+        initrd: None,
+        cmdline: None,
+        tags: BTreeMap::new(),
+    };
+    engine.images().import(request).unwrap();
+    while engine.images().find("own").unwrap().status != ImageStatus::Ready {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let container = ContainerRun { kernel: Some("own".into()), ..ContainerRun::default() };
+    engine.instances().create(CreateInstance { container, ..wanted() }).unwrap();
+    let refusal = engine.images().delete("own").unwrap_err();
+    assert_eq!(refusal.code, Code::InUse);
+    assert!(refusal.remedy.contains("instance rm ml"), "{refusal:?}");
+    engine.instances().delete("ml").unwrap();
+    engine.images().delete("own").unwrap();
 }
 
 /// The kernels that are there.

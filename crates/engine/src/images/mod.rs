@@ -313,9 +313,18 @@ impl Images {
         let stored = self.stored(name)?;
         self.expect_unread(&stored)?;
         let instances = self.store.read(StoredInstance::all)?;
-        if let Some(user) = instances.iter().find(|row| row.uses_image(stored.id)) {
+        let is_used = |row: &&StoredInstance| {
+            row.uses_image(stored.id) || row.uses_kernel_of(&stored.image.name)
+        };
+        if let Some(user) = instances.iter().find(is_used) {
             let user_name = &user.instance.name;
-            let remedy = if user.image_id == stored.id {
+            let remedy = if !user
+                .instance
+                .options
+                .disks
+                .iter()
+                .any(|disk| disk.image() == Some(stored.id))
+            {
                 format!("run `handover instance rm {user_name}` first")
             } else {
                 format!(

@@ -22,10 +22,16 @@ pub struct StoredInstance {
 }
 
 impl StoredInstance {
-    /// Whether it needs an image: for its root disk, its kernel or a CD-ROM.
+    /// Whether it needs an image: for its root disk, its own kernel or a CD-ROM.
     pub fn uses_image(&self, id: Uuid) -> bool {
         let disks = &self.instance.options.disks;
         self.image_id == id || disks.iter().any(|disk| disk.image() == Some(id))
+    }
+
+    /// Whether it needs the image of this name for its kernel, beside its root.
+    pub fn uses_kernel_of(&self, image: &str) -> bool {
+        let run = self.instance.options.container.as_ref();
+        run.is_some_and(|run| run.kernel.as_deref() == Some(image))
     }
 
     pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {

@@ -27,9 +27,6 @@ const LONGEST_WORD: usize = 4096;
 /// The most variables of an environment.
 const MOST_VARIABLES: usize = 1024;
 
-/// Where a command with an environment of its own finds programs, unless it says so itself.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 /// A command that was started in a guest.
 #[derive(Debug)]
 pub struct Running {
@@ -142,17 +139,13 @@ pub(crate) fn environment(env: BTreeMap<String, String>) -> Result<Vec<String>, 
 fn command(wanted: Exec) -> Result<GuestCommand, Refusal> {
     let Exec { command: words, env, input, .. } = wanted;
     expect_words(&words.iter().collect::<Vec<_>>())?;
-    let mut env = env.unwrap_or_default();
-    if !env.is_empty() {
-        env.entry("PATH".into()).or_insert_with(|| PATH.into());
-    }
     let input = BASE64.decode(input.unwrap_or_default()).map_err(|error| {
         invalid(
             format!("`input` is not base64: {error}"),
             "encode it with padding, as base64(1) does",
         )
     })?;
-    Ok(GuestCommand { words, environment: environment(env)?, input })
+    Ok(GuestCommand { words, environment: environment(env.unwrap_or_default())?, input })
 }
 
 #[cfg(test)]
@@ -164,14 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_of_ones_own_has_a_path() {
+    fn an_environment_is_names_and_values() {
         let with = |name: &str, value: &str| {
             let env = Some([(name.to_owned(), value.to_owned())].into());
             command(Exec { env, ..exec(&["env"]) })
         };
-        let path = format!("PATH={PATH}");
-        assert_eq!(with("A", "1").unwrap().environment, ["A=1", path.as_str()]);
-        assert_eq!(with("PATH", "/x").unwrap().environment, ["PATH=/x"]);
+        assert_eq!(with("A", "1").unwrap().environment, ["A=1"]);
         assert!(command(exec(&["env"])).unwrap().environment.is_empty());
         for (name, value) in [("", "1"), ("A=B", "1"), ("A", "\0")] {
             assert!(with(name, value).is_err(), "{name}");

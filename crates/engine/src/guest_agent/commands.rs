@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 use super::channel::{AgentError, Channel};
 
+/// The usual directories of programs, for a command with variables of its own.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The longest answer with the output of a program: the agent keeps 16 MiB of each of the two outputs
 /// (`GUEST_EXEC_MAX_OUTPUT` in `qga/commands.c`), here in base64.
 const MOST_OUTPUT: usize = 48 << 20;
@@ -108,7 +111,11 @@ pub fn run(
         }
     };
     if !environment.is_empty() {
-        add("env", json!(environment));
+        // It is all that the command has.
+        let has_path = environment.iter().any(|variable| variable.starts_with("PATH="));
+        let path = (!has_path).then_some(PATH);
+        let all: Vec<&str> = environment.iter().map(String::as_str).chain(path).collect();
+        add("env", json!(all));
     }
     if !input.is_empty() {
         add("input-data", json!(BASE64.encode(input)));
@@ -234,7 +241,7 @@ mod tests {
         };
         assert_eq!(run(&mut channel, &command, soon()).unwrap(), 812);
         let expected = json!({"execute": "guest-exec", "arguments": {
-            "path": "sh", "arg": ["-c", "a \"b\""], "env": ["A=1"], "input-data": "AP8=",
+            "path": "sh", "arg": ["-c", "a \"b\""], "env": ["A=1", PATH], "input-data": "AP8=",
             "capture-output": true,
         }});
         assert_eq!(agent.join().unwrap(), expected);

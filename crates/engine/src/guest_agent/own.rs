@@ -1,7 +1,9 @@
 //! Handover's own agent, in the guests of container images: a connection by vsock for each command.
 
+use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -40,16 +42,24 @@ pub fn within<T>(
 ) -> Result<T, ProtocolError> {
     let (done, waits) = mpsc::channel::<()>();
     let end = stream.try_clone()?;
+    let is_late = AtomicBool::new(false);
+    let is_late = &is_late;
     std::thread::scope(|scope| {
         let watch = move || {
             if waits.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                is_late.store(true, Ordering::Relaxed);
                 let _ = end.shutdown(Shutdown::Both);
             }
         };
         std::thread::Builder::new().name("agent".into()).spawn_scoped(scope, watch)?;
         let result = work();
         drop(done);
-        result
+        match result {
+            Err(_) if is_late.load(Ordering::Relaxed) => {
+                Err(io::Error::from(ErrorKind::TimedOut).into())
+            }
+            result => result,
+        }
     })
 }
 
@@ -79,7 +89,7 @@ impl OwnProcess {
             env: command.environment.clone(),
             ..ExecRequest::default()
         };
-        let (reader, writer) = client.exec(&request)?;
+        let (reader, writer) = within(&stream, patience, || client.exec(&request))?;
         // From here on, a command takes the time that it takes.
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;

@@ -167,7 +167,8 @@ impl GuestSession {
     /// The agent refuses it, or does not answer.
     pub fn exec(self, request: &ExecRequest) -> Result<(GuestOutput, GuestInput), NotStarted> {
         let Self { name, client, stream, place } = self;
-        let (reader, writer) = client.exec(request).map_err(|error| {
+        let started = within(&stream, ANSWER, || client.exec(request));
+        let (reader, writer) = started.map_err(|error| {
             let refusal = own_refusal(&name, &error);
             match &error {
                 ProtocolError::Refused { code, .. } if code == "not_executable" => {

@@ -16,8 +16,9 @@ impl Instances {
     /// `not_found`, `invalid_state`; `device_wedged`, `undo_failed`: then the instance stays and can be deleted again.
     pub fn delete(&self, key: &str) -> Result<(), Refusal> {
         let id = self.stored_instance(key)?.instance.id;
-        self.journal.turns.hurry(id);
+        let hurry = self.journal.turns.hurry(id);
         let _turn = self.journal.turn_of(id)?;
+        drop(hurry);
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;
         self.forget_restarts(id);
@@ -41,6 +42,7 @@ impl Instances {
             self.close_unknown(operation, &mut row, &cause)?;
             return Err(cause);
         }
+        self.give_back_usb(&mut row)?;
         let outcome = self.restore_claims(operation, &row, None, patience)?;
         if let Some(refusal) = outcome.refusal() {
             self.keep_stopped(operation, &mut row, &refusal)?;

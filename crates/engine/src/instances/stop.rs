@@ -28,8 +28,9 @@ impl Instances {
         grace: Option<Duration>,
     ) -> Result<(Instance, Vec<String>), Refusal> {
         let id = self.stored_instance(key)?.instance.id;
-        self.journal.turns.hurry(id);
+        let hurry = self.journal.turns.hurry(id);
         let _turn = self.journal.turn_of(id)?;
+        drop(hurry);
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;
         let was_restarting = self.cancel_restart(id);

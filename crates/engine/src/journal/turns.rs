@@ -14,8 +14,8 @@ pub struct Turns {
     busy: Mutex<BTreeSet<Uuid>>,
     /// Busy subjects whose operation was cancelled.
     cancelled: Mutex<BTreeSet<Uuid>>,
-    /// Busy subjects whose operation is not to wait for a guest any longer.
-    hurried: Mutex<BTreeSet<Uuid>>,
+    /// How many requests want each subject without waiting for a guest.
+    hurried: Mutex<BTreeMap<Uuid, usize>>,
     /// How many wait for each subject.
     waiting: Mutex<BTreeMap<Uuid, usize>>,
     freed: Condvar,
@@ -29,6 +29,12 @@ pub struct Turn<'a> {
     subject: Uuid,
 }
 
+/// While it lives, no operation on its subject waits for a guest.
+pub struct Hurry<'a> {
+    turns: &'a Turns,
+    subject: Uuid,
+}
+
 impl Turns {
     /// Waits until the subject is free, then takes it.
     pub fn take(&self, subject: Uuid) -> Turn<'_> {
@@ -37,7 +43,6 @@ impl Turns {
             busy = self.freed.wait(busy).unwrap_or_else(PoisonError::into_inner);
         }
         lock(&self.cancelled).remove(&subject);
-        lock(&self.hurried).remove(&subject);
         Turn { turns: self, subject }
     }
 
@@ -45,7 +50,6 @@ impl Turns {
     pub fn take_among(&self, subject: Uuid, most: usize) -> Option<Turn<'_>> {
         if let Some(turn) = self.try_take(subject) {
             lock(&self.cancelled).remove(&subject);
-            lock(&self.hurried).remove(&subject);
             return Some(turn);
         }
         {
@@ -81,16 +85,15 @@ impl Turns {
         }
     }
 
-    /// Ends the time that the operation on this subject, if any, gives a guest.
-    pub fn hurry(&self, subject: Uuid) {
-        if lock(&self.busy).contains(&subject) {
-            lock(&self.hurried).insert(subject);
-        }
+    /// Ends the time that the operation on this subject gives a guest, and those that come before the caller. Drop it with the turn.
+    pub fn hurry(&self, subject: Uuid) -> Hurry<'_> {
+        *lock(&self.hurried).entry(subject).or_default() += 1;
+        Hurry { turns: self, subject }
     }
 
     /// Whether the operation on this subject is not to wait for a guest any longer.
     pub fn is_hurried(&self, subject: Uuid) -> bool {
-        self.stopping.load(Ordering::Relaxed) || lock(&self.hurried).contains(&subject)
+        self.stopping.load(Ordering::Relaxed) || lock(&self.hurried).contains_key(&subject)
     }
 
     /// Cancels all operations, for shutdown.
@@ -101,6 +104,18 @@ impl Turns {
     /// Whether the operation on this subject was cancelled.
     pub fn is_cancelled(&self, subject: Uuid) -> bool {
         self.stopping.load(Ordering::Relaxed) || lock(&self.cancelled).contains(&subject)
+    }
+}
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        let mut hurried = lock(&self.turns.hurried);
+        if let Some(count) = hurried.get_mut(&self.subject) {
+            *count -= 1;
+            if *count == 0 {
+                hurried.remove(&self.subject);
+            }
+        }
     }
 }
 
@@ -135,9 +150,15 @@ mod tests {
                 std::thread::yield_now();
             }
             assert!(turns.take_among(subject, 3).is_none());
-            turns.hurry(subject);
-            assert!(turns.is_hurried(subject));
+            let (one, other) = (turns.hurry(subject), turns.hurry(subject));
             drop(first);
+            drop(one);
+            // Those that were there before get their turn, and are in a hurry, too.
+            while done.load(Ordering::Relaxed) < 3 {
+                std::thread::yield_now();
+            }
+            assert!(turns.is_hurried(subject));
+            drop(other);
         });
         assert_eq!(done.load(Ordering::Relaxed), 3);
         assert!(lock(&turns.waiting).is_empty() && !turns.is_hurried(subject));

@@ -283,6 +283,11 @@ fn usb_devices_are_found_at_each_start() {
     rig.host.set_usb(vec![stick("1-2", 9)]);
     engine.instances().start("vm").unwrap();
     assert_eq!(given(&engine)[0].node(), "/dev/bus/usb/001/009");
+    // A running machine that is deleted gives them back, too.
+    let before = rig.host.reattached().len();
+    engine.instances().delete("vm").unwrap();
+    assert_eq!(rig.host.reattached().len(), before + 1);
+    engine.instances().create(wanted("vm")).unwrap();
     let usb = Some(Vec::new());
     let seat = ChangeSeat { usb, ..ChangeSeat::default() };
     let machine = ChangeMachine { seat, ..ChangeMachine::default() };

@@ -85,6 +85,8 @@ pub(crate) struct Inside {
     /// Its block devices, with what is on them.
     pub(crate) blocks: Vec<(BlockDevice, BlockUse)>,
     pub(crate) usb: Vec<model::UsbDevice>,
+    /// The USB devices whose drivers were probed again.
+    pub(crate) reattached: Vec<model::UsbDevice>,
     /// When the host was created, by both clocks.
     pub(crate) started: Instant,
     pub(crate) started_at: u64,
@@ -144,6 +146,7 @@ impl SimHost {
             has_died: false,
             blocks: Vec::new(),
             usb: Vec::new(),
+            reattached: Vec::new(),
             started: Instant::now(),
             started_at: 1_800_000_000,
             slept: Duration::ZERO,

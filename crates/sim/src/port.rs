@@ -224,6 +224,10 @@ impl Host for SimHost {
         Ok(inside.kernel.holders_of(addresses))
     }
 
+    fn reattach_usb(&self, device: &model::UsbDevice) {
+        self.inside().reattached.push(device.clone());
+    }
+
     fn usb_devices(&self) -> Vec<UsbDevice> {
         self.inside().usb.clone()
     }

@@ -61,6 +61,12 @@ impl SimHost {
         self.inside().usb = devices;
     }
 
+    /// The USB devices that were given back after a machine's end, one for each time.
+    #[must_use]
+    pub fn reattached(&self) -> Vec<model::UsbDevice> {
+        self.inside().reattached.clone()
+    }
+
     /// Takes a block device away.
     pub fn remove_block(&self, path: &Path) {
         self.inside().blocks.retain(|(device, _)| device.path != path);

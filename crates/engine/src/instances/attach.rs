@@ -305,18 +305,20 @@ impl Instances {
         match self.take_out(operation, &row, &claim, guest) {
             Whereabouts::Out => {}
             Whereabouts::Kept(why) => {
+                row.instance.options.moving.wait_for_unplugged(id);
                 let kept = self.keep_waiting(operation, row, &claim, Outcome::Failed, &why)?;
                 return Err(kept);
             }
             Whereabouts::Unknown(why) => {
                 let refusal = unknown(&row.instance.name, &why);
-                row.instance.options.moving.wait_for(id);
+                row.instance.options.moving.wait_for_unplugged(id);
                 self.store.write(Durability::Power, |tx| row.update_settings(tx))?;
                 self.close_unknown(operation, &mut row, &refusal)?;
                 return Err(refusal);
             }
         }
         let outcome = self.claims.restore_claim(operation, &mut claim, None, patience)?;
+        self.forget_set_without(&mut row, id)?;
         let is_ejected = row.instance.options.moving.ejected.contains(&id);
         row.instance.options.moving.now = None;
         if !is_ejected {

@@ -318,6 +318,7 @@ impl Instances {
                 return Err(undo);
             }
         };
+        self.give_back_usb(&mut row)?;
         // Even if no step recorded files: a power loss can lose the record of the step but keep the files.
         if let Err(undo) = self.remove_files(operation, &row) {
             self.keep_stopped(operation, &mut row, &with_failed_undo(cause, &undo))?;

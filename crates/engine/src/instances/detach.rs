@@ -133,6 +133,7 @@ impl Instances {
         match self.take_out(operation, &row, &claim, guest) {
             Whereabouts::Out => {}
             Whereabouts::Kept(why) => {
+                row.instance.options.moving.wait_for(id);
                 return Err(self.keep_waiting(operation, row, &claim, Outcome::Undone, &why)?);
             }
             Whereabouts::Unknown(why) => {
@@ -149,13 +150,7 @@ impl Instances {
         let notes = failed.as_ref().map(|refusal| refusal.message.clone());
         let notes = notes.or_else(|| (!outcome.notes.is_empty()).then(|| outcome.notes.join("; ")));
         self.forget_claim(&mut row, id)?;
-        if row.instance.options.fabric_set.is_some() {
-            let others = self.store.read(|from| StoredClaim::of_instance(from, row.instance.id))?;
-            let others = others.iter().map(|one| &one.claim).filter(|one| one.id != id);
-            if !self.claims.may_have_a_set(others)? {
-                row.instance.options.fabric_set = None;
-            }
-        }
+        self.forget_set_without(&mut row, id)?;
         self.journal.close_operation(operation, ended, notes.as_deref(), |tx| {
             StoredClaim::release(tx, id)?;
             row.update_settings(tx)
@@ -163,18 +158,17 @@ impl Instances {
         failed.map_or(Ok(outcome.notes), Err)
     }
 
-    /// Records that the guest still has a device that was asked for. Returns the refusal.
+    /// Records that the guest still has a device, which `row` says. Returns the refusal.
     pub(super) fn keep_waiting(
         &self,
         operation: &OpenOperation,
-        mut row: StoredInstance,
+        row: StoredInstance,
         claim: &StoredClaim,
         outcome: Outcome,
         why: &str,
     ) -> Result<Refusal, Refusal> {
         let device = name_of(claim);
         let name = row.instance.name.clone();
-        row.instance.options.moving.wait_for(claim.claim.id);
         let message = format!("the guest of {name:?} still has {device}: {why}");
         self.journal
             .close_operation(operation, outcome, Some(&message), |tx| row.update_settings(tx))?;

@@ -115,6 +115,9 @@ impl Instances {
                 None => is_over,
             };
             let settled = match (is_out, is_leaving) {
+                (true, true) if row.instance.options.moving.staying.contains(&claim.claim.id) => {
+                    self.note_ejected(row, claim)
+                }
                 (true, true) => self.remove_claim(row, claim),
                 (true, false) if !is_over => self.note_ejected(row, claim),
                 _ => Ok(()),
@@ -155,10 +158,11 @@ impl Instances {
         let is_alone = self.claims.expect_alone_in_its_set(&claim.claim, others).is_ok();
         if is_alone && claim.claim.state != ClaimState::Wedged {
             self.claims.give_up(claim)?;
+            self.forget_set_without(row, claim.claim.id)?;
         }
         let moving = &mut row.instance.options.moving;
         tracing::warn!(machine = %row.instance.id, "the guest has ejected {}", name_of(claim));
-        moving.ejected.push(claim.claim.id);
+        moving.note_ejected(claim.claim.id);
         self.store.write(Durability::Power, |tx| row.update_settings(tx))?;
         self.journal.notify();
         Ok(())
@@ -172,6 +176,7 @@ impl Instances {
     ) -> Result<(), Refusal> {
         self.claims.give_up(claim)?;
         let id = claim.claim.id;
+        self.forget_set_without(row, id)?;
         self.forget_claim(row, id)?;
         self.store.write(Durability::Power, |tx| {
             StoredClaim::delete(tx, id)?;

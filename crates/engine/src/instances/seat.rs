@@ -2,6 +2,7 @@
 //! And the set of their GPUs in NVIDIA's Fabric Manager.
 
 use model::{Address, Code, MOST_USB, Refusal, RestartUnits, Seat, Step, UsbDevice, UsbWish};
+use uuid::Uuid;
 
 use super::{Instances, is_stopped};
 use crate::lock::lock;
@@ -68,13 +69,36 @@ impl Instances {
         self.store.write(Durability::Power, |tx| row.update_settings(tx))
     }
 
+    /// Notes that a machine has no fabric set without this claim, if no other one has GPUs of it. The record is not written yet.
+    pub(super) fn forget_set_without(
+        &self,
+        row: &mut StoredInstance,
+        claim: Uuid,
+    ) -> Result<(), Refusal> {
+        if row.instance.options.fabric_set.is_none() {
+            return Ok(());
+        }
+        let others = self.store.read(|from| StoredClaim::of_instance(from, row.instance.id))?;
+        let others = others.iter().map(|one| &one.claim).filter(|one| one.id != claim);
+        if !self.claims.may_have_a_set(others)? {
+            row.instance.options.fabric_set = None;
+        }
+        Ok(())
+    }
+
+    /// Gives back the USB devices of a machine that has ended: the kernel leaves those of a killed VMM without a driver.
+    pub(super) fn give_back_usb(&self, row: &mut StoredInstance) -> Result<(), Refusal> {
+        if row.instance.options.seat.given.is_empty() {
+            return Ok(());
+        }
+        let given: Vec<UsbDevice> = std::mem::take(&mut row.instance.options.seat.given);
+        given.iter().for_each(|device| self.hardware.host.reattach_usb(device));
+        self.store.write(Durability::Power, |tx| row.update_settings(tx))
+    }
+
     /// Gives back what a machine that has ended had of the seat: the display with its claims, and USB devices.
     pub(super) fn settle_seat(&self, row: &mut StoredInstance) -> Result<(), Refusal> {
-        if !row.instance.options.seat.given.is_empty() {
-            let given: Vec<UsbDevice> = std::mem::take(&mut row.instance.options.seat.given);
-            given.iter().for_each(|device| self.hardware.host.reattach_usb(device));
-            self.store.write(Durability::Power, |tx| row.update_settings(tx))?;
-        }
+        self.give_back_usb(row)?;
         if !row.instance.options.seat.take_display {
             return Ok(());
         }

@@ -123,6 +123,7 @@ impl Instances {
                 return Err(undo);
             }
         };
+        self.give_back_usb(&mut row)?;
         row.set_ended(ended, model::Exit { code: None });
         row.instance.state_error = Some(outcome.message(cause));
         self.claims.close_undone(operation, cause, outcome, |tx| row.update(tx))

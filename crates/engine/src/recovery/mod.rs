@@ -121,8 +121,9 @@ impl Recovery {
         report.finished.iter().chain(&report.undone).chain(&report.notes).for_each(|note| {
             tracing::warn!("completed after a failed write to the journal: {note}");
         });
-        self.instances.look_after_devices()?;
+        // A device that no longer answers is not kept waiting by machines that do not.
         let lost = self.devices.quarantine_silent()?;
+        self.instances.look_after_devices()?;
         self.prune();
         Ok(lost)
     }

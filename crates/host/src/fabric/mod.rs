@@ -21,7 +21,7 @@ pub const FILE: &str = "etc/handover/fabric.json";
 const PROGRAM: &str = "fmpm";
 
 /// How long the program may take: activating a set trains links. Less than the step's deadline.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(35);
 
 /// How long it may take to list.
 const LISTING: Duration = Duration::from_secs(6);

@@ -66,6 +66,10 @@ pub struct Moving {
     pub leaving: Vec<Uuid>,
     /// Those that the guest has ejected without a request. They stay the instance's, and are plugged at its next start.
     pub ejected: Vec<Uuid>,
+    /// Those of `leaving` that stay the instance's, and are plugged at its next start: the guest had ejected them, and plugging one
+    /// again has failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub staying: Vec<Uuid>,
     /// The same of its disks and network cards.
     #[serde(skip_serializing_if = "MovingParts::is_still")]
     pub parts: MovingParts,
@@ -122,12 +126,26 @@ impl Moving {
         self.now = self.now.filter(|now| *now != claim);
         self.leaving.retain(|one| *one != claim);
         self.ejected.retain(|one| *one != claim);
+        self.staying.retain(|one| *one != claim);
     }
 
     /// Notes that the guest was asked to let go of a device, and has not done so yet.
     pub fn wait_for(&mut self, claim: Uuid) {
         self.forget(claim);
         self.leaving.push(claim);
+    }
+
+    /// The same of a device that could not be plugged. One that the guest had ejected stays the instance's.
+    pub fn wait_for_unplugged(&mut self, claim: Uuid) {
+        let stays = self.ejected.contains(&claim) || self.staying.contains(&claim);
+        self.wait_for(claim);
+        self.staying.extend(stays.then_some(claim));
+    }
+
+    /// Notes that the guest has ejected a device.
+    pub fn note_ejected(&mut self, claim: Uuid) {
+        self.forget(claim);
+        self.ejected.push(claim);
     }
 }
 
@@ -143,6 +161,12 @@ mod tests {
         moving.wait_for(one);
         let expected = Moving { leaving: vec![one], ejected: vec![two], ..Moving::default() };
         assert_eq!(moving, expected);
+        moving.note_ejected(one);
+        moving.wait_for_unplugged(one);
+        moving.wait_for_unplugged(one);
+        assert_eq!(moving, Moving { staying: vec![one], ..expected.clone() });
+        moving.wait_for(one);
+        assert_eq!(moving, expected, "it was asked to leave");
         moving.forget(one);
         moving.forget(two);
         assert!(moving.is_still());

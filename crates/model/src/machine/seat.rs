@@ -221,6 +221,16 @@ impl Seat {
                  instance set NAME --input false`",
             ));
         }
+        if found.len() > MOST_USB {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                format!(
+                    "the machine would have {} USB devices of the host, with keyboards and mice",
+                    found.len()
+                ),
+                format!("give {MOST_USB} at most"),
+            ));
+        }
         found.iter().try_for_each(|device| expect_free(device, taken))?;
         self.expect_keyboard_left(connected, &found)?;
         Ok(found.into_iter().cloned().collect())

@@ -90,6 +90,15 @@ vendors:
       - { id: "0x1889", name: e810.vf, type: network }
 "#;
 
+/// How many devices a resource has, how many of them are claimed and available, and by whom they are claimed.
+fn resource(daemon: &Daemon, name: &str) -> Option<(u64, u64, u64, Value)> {
+    let resources = daemon.get("/resources").expect(200);
+    let all = resources["pci"].as_array().unwrap();
+    let one = all.iter().find(|one| one["name"] == name)?;
+    let number = |key: &str| one[key].as_u64().unwrap();
+    Some((number("capacity"), number("allocated"), number("available"), one["claimed_by"].clone()))
+}
+
 #[test]
 fn requests_name_the_resources_of_the_devices_file() {
     let daemon = Daemon::begun(sim::server(), None, None, HOLD_CHANGES, |daemon| {
@@ -98,20 +107,7 @@ fn requests_name_the_resources_of_the_devices_file() {
     daemon.import("debian");
     daemon.post("/sriov/0000:01:00.0", &json!({ "count": 2 })).expect(204);
     let before = daemon.snapshot();
-    let pci = |name: &str| {
-        let resources = daemon.get("/resources").expect(200);
-        let all = resources["pci"].as_array().unwrap().clone();
-        let one = all.into_iter().find(|one| one["name"] == name);
-        one.map(|one| {
-            let number = |key: &str| one[key].as_u64().unwrap();
-            (
-                number("capacity"),
-                number("allocated"),
-                number("available"),
-                one["claimed_by"].clone(),
-            )
-        })
-    };
+    let pci = |name: &str| resource(&daemon, name);
     assert_eq!(pci("gpu.nvidia/ga100gl.rev.a1"), Some((2, 0, 2, json!([]))));
     assert_eq!(pci("network.intel/e810.vf"), Some((2, 0, 2, json!([]))));
     assert_eq!(pci("nvidia.com/gpu"), Some((3, 0, 3, json!([]))));

@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use guest_protocol::GuestConfig;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::session::Session;
-use self::shared::Shared;
+use self::shared::{Newcomer, Shared};
 use crate::{console, sys};
 
 /// The role of the agent's process.
@@ -31,6 +32,8 @@ pub const AGENT: &str = "agent";
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// A client that reads nothing for this long is gone.
 const WRITE_WITHIN: Duration = Duration::from_secs(300);
+/// How long the agent waits after a connection that could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Threads need little.
 const STACK: usize = 512 * 1024;
 
@@ -48,6 +51,7 @@ pub fn run() -> ExitCode {
 fn serve() -> io::Result<()> {
     // When memory is short, the host still reaches the machine.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    raise_files();
     let mut lines = BufReader::new(io::stdin());
     let mut line = String::new();
     lines.read_line(&mut line)?;
@@ -62,24 +66,42 @@ fn serve() -> io::Result<()> {
         }
     })?;
     loop {
-        let connection = File::from(listener.accept()?);
+        let Ok(connection) = listener.accept() else {
+            // No descriptors or memory, or a client that went at once: it passes.
+            std::thread::sleep(ACCEPT_AGAIN);
+            continue;
+        };
+        let connection = File::from(connection);
+        let Some(newcomer) = Shared::admit(&shared) else { continue };
         let shared = Arc::clone(&shared);
         let begun = std::thread::Builder::new().stack_size(STACK).spawn(move || {
             // What the client did wrong, it has heard; a broken connection has no listener.
-            let _ = talk(&connection, &shared);
+            let _ = talk(&connection, &shared, newcomer);
         });
         // Without memory for a thread the connection is closed; others go on.
         drop(begun);
     }
 }
 
-fn talk(connection: &File, shared: &Arc<Shared>) -> Result<(), guest_protocol::ProtocolError> {
+/// Sessions need descriptors. Commands get their own limit from the stage.
+fn raise_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+fn talk(
+    connection: &File,
+    shared: &Arc<Shared>,
+    newcomer: Newcomer,
+) -> Result<(), guest_protocol::ProtocolError> {
     let timeout =
         |which, time| set_socket_timeout(connection, which, time).map_err(io::Error::from);
     timeout(Timeout::Recv, Some(HANDSHAKE_WITHIN))?;
     timeout(Timeout::Send, Some(WRITE_WITHIN))?;
     let mut session = Session::new(connection, shared)?;
     if session.handshake()? {
+        // From here on it counts as a session.
+        drop(newcomer);
         timeout(Timeout::Recv, None)?;
         session.serve()?;
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use guest_protocol::GuestConfig;
 use guest_protocol::message::{CommandState, StopRequest};
@@ -12,6 +12,8 @@ use crate::sys;
 
 /// The most sessions at once.
 const MAX_SESSIONS: usize = 128;
+/// The most connections at once that have not made the handshake. With the sessions, these are all connections.
+const MAX_NEWCOMERS: usize = 32;
 /// `SIGRTMIN+4`: systemd switches the machine off.
 const SYSTEMD_POWER_OFF: i32 = 38;
 
@@ -22,12 +24,23 @@ pub struct Shared {
     token: String,
     state: Mutex<CommandState>,
     sessions: AtomicUsize,
+    newcomers: AtomicUsize,
+}
+
+/// A connection without a handshake, which counts until this is dropped.
+pub struct Newcomer(Arc<Shared>);
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        self.0.newcomers.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Shared {
     /// Begins without sessions.
     pub fn new(config: GuestConfig, token: String) -> Self {
-        Self { config, token, state: Mutex::default(), sessions: AtomicUsize::new(0) }
+        let (sessions, newcomers) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { config, token, state: Mutex::default(), sessions, newcomers }
     }
 
     /// Whether this is the token. The time that it takes says nothing about where they differ.
@@ -61,6 +74,14 @@ impl Shared {
         init.write_all(&line)
     }
 
+    /// Counts a new connection, unless there are too many.
+    pub fn admit(shared: &Arc<Self>) -> Option<Newcomer> {
+        let counted = shared.newcomers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+            (count < MAX_NEWCOMERS).then_some(count + 1)
+        });
+        counted.is_ok().then(|| Newcomer(Arc::clone(shared)))
+    }
+
     /// Counts a session, unless there are too many.
     pub fn enter(&self) -> bool {
         let entered = self.sessions.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
@@ -87,6 +108,16 @@ mod tests {
             assert!(!shared.knows(other), "{other}");
         }
         assert!(!Shared::new(GuestConfig::default(), String::new()).knows(""));
+    }
+
+    #[test]
+    fn connections_without_a_handshake_are_bounded() {
+        let shared = Arc::new(Shared::new(GuestConfig::default(), "secret".to_owned()));
+        let mut all: Vec<_> = (0..MAX_NEWCOMERS).filter_map(|_| Shared::admit(&shared)).collect();
+        assert_eq!(all.len(), MAX_NEWCOMERS);
+        assert!(Shared::admit(&shared).is_none());
+        all.pop();
+        assert!(Shared::admit(&shared).is_some());
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub fn run(
         stop_signal,
         grace: Duration::from_secs(u64::from(config.stop_timeout_seconds)),
         kill_at: None,
+        stopping: false,
     };
     let result = watch.until_end()?;
     if let Some(output) = output {
@@ -107,6 +108,8 @@ struct Watch {
     stop_signal: StopSignal,
     grace: Duration,
     kill_at: Option<Instant>,
+    /// A stop has begun.
+    stopping: bool,
 }
 
 impl Watch {
@@ -119,9 +122,7 @@ impl Watch {
             while let Some(signal) = self.signals.next() {
                 self.forward(signal);
             }
-            if self.keys.iter_mut().any(Keys::pressed) {
-                self.stop(&StopRequest::default());
-            }
+            self.hear_keys();
             self.hear_agent();
             if self.kill_at.is_some_and(|at| Instant::now() >= at) {
                 self.kill_at = None;
@@ -161,6 +162,20 @@ impl Watch {
         sys::kill_one(self.pid, signal);
     }
 
+    /// Hears the power button, and forgets devices that were unplugged. The host presses again while it waits: programs
+    /// that take a second signal as "at once" must not get one.
+    fn hear_keys(&mut self) {
+        let mut pressed = false;
+        self.keys.retain_mut(|keys| {
+            let news = keys.news();
+            pressed |= news.pressed;
+            !news.gone
+        });
+        if pressed && !self.stopping {
+            self.stop(&StopRequest::default());
+        }
+    }
+
     /// Does what the agent asks for. An agent that died is not asked again.
     fn hear_agent(&mut self) {
         let Some(agent) = &mut self.agent else { return };
@@ -174,6 +189,7 @@ impl Watch {
     fn stop(&mut self, request: &StopRequest) {
         let named = request.signal.as_deref().map(StopSignal::parse);
         let signal = named.and_then(Result::ok).unwrap_or(self.stop_signal);
+        self.stopping = true;
         sys::kill_one(self.pid, i32::from(signal.number()));
         let grace = request.timeout_seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
         let at = Instant::now() + grace.unwrap_or(self.grace);

@@ -128,6 +128,15 @@ fn time_of(seconds: i64) -> Option<SystemTime> {
     }
 }
 
+/// A name that no other copy has, and that is short whatever the file is called.
+fn draft_name() -> io::Result<String> {
+    let mut random = [0; 8];
+    if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())? < random.len() {
+        return Err(io::Error::other("the kernel has no random numbers"));
+    }
+    Ok(format!(".handover-{:016x}", u64::from_ne_bytes(random)))
+}
+
 impl Target {
     fn nowhere(left: Option<u64>) -> Self {
         Self { file: None, left, modified: None }
@@ -137,10 +146,7 @@ impl Target {
         if path.is_dir() {
             return Err(io::Error::other("a directory is there"));
         }
-        let mut name = std::ffi::OsString::from(".handover-");
-        name.push(path.file_name().unwrap_or_default());
-        let draft = path.with_file_name(name);
-        let _ = fs::remove_file(&draft);
+        let draft = path.with_file_name(draft_name()?);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         let modified = time_of(entry.modified);
         let target = Self { file: Some((file, draft, path.to_owned())), left, modified };
@@ -170,19 +176,23 @@ impl Target {
 
     /// Puts the file in its place.
     fn finish(mut self) -> Result<(), String> {
-        let Some((file, draft, path)) = self.file.take() else { return Ok(()) };
+        let Some((file, draft, path)) = &self.file else { return Ok(()) };
         if let Some(time) = self.modified {
             file.set_modified(time)
                 .map_err(|error| format!("cannot set the time of {}: {error}", path.display()))?;
         }
-        drop(file);
-        let moved = fs::rename(&draft, &path).or_else(|error| {
+        let moved = match fs::rename(draft, path) {
+            Ok(()) => {
+                self.file = None;
+                return Ok(());
+            }
             // A file that is a mount of its own, such as /etc/hosts, cannot be replaced, but written.
-            let busy = error.kind() == io::ErrorKind::ResourceBusy;
-            let copied = if busy { fs::copy(&draft, &path).map(drop) } else { Err(error) };
-            let _ = fs::remove_file(&draft);
-            copied
-        });
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                fs::copy(draft, path).map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        // The draft goes with `self`.
         moved.map_err(|error| format!("cannot write {}: {error}", path.display()))
     }
 }
@@ -192,5 +202,34 @@ impl Drop for Target {
         if let Some((_, draft, _)) = &self.file {
             let _ = fs::remove_file(draft);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_copies_to_one_long_name_do_not_disturb_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("n".repeat(255));
+        let entry = Entry {
+            path: String::new(),
+            kind: EntryKind::File { size: 1 },
+            mode: 0o600,
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            modified: 0,
+        };
+        let mut first = Target::begin(&path, &entry, Some(1)).unwrap();
+        let mut second = Target::begin(&path, &entry, Some(1)).unwrap();
+        let third = Target::begin(&path, &entry, Some(1)).unwrap();
+        assert!(first.write(b"1").unwrap() && second.write(b"2").unwrap());
+        first.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"1");
+        second.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"2");
+        drop(third);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -58,13 +58,27 @@ impl Process {
         !*self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the end. The number is not used any more when it can be another process's.
-    fn wait(&self, child: &mut Child) -> io::Result<ExitStatus> {
+    /// Waits for the end of a command whose `Child` is lost.
+    fn reap(&self) {
+        self.await_end();
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        *ended = true;
+        if self.pid.is_some() {
+            let _ = rustix::process::waitpid(self.pid, rustix::process::WaitOptions::NOHANG);
+        }
+    }
+
+    fn await_end(&self) {
         use rustix::process::{WaitId, WaitIdOptions, waitid};
         if let Some(pid) = self.pid {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
         }
+    }
+
+    /// Waits for the end. The number is not used any more when it can be another process's.
+    fn wait(&self, child: &mut Child) -> io::Result<ExitStatus> {
+        self.await_end();
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         *ended = true;
         child.wait()
@@ -108,19 +122,15 @@ impl Running {
             input: Some(streams.input),
             terminal: spec.terminal,
         };
-        answers.say(&FromGuest::Started)?;
-        let over = Arc::new(AtomicBool::new(false));
-        let mut pumps = Vec::new();
-        for (from, message) in streams.outputs {
-            pumps.push(pump(from, message, answers.clone(), Arc::clone(&over))?);
+        match attend(child, process, streams.outputs, answers) {
+            Ok(()) => Ok(Some(running)),
+            Err(error) => {
+                // No session will know it: it must not run on unseen.
+                running.hang_up();
+                running.process.reap();
+                Err(error)
+            }
         }
-        let answers = answers.clone();
-        std::thread::Builder::new().stack_size(STACK).spawn(move || {
-            let result = wait(child, &process, &pumps);
-            over.store(true, Ordering::SeqCst);
-            let _ = answers.say(&FromGuest::Exited(result));
-        })?;
-        Ok(Some(running))
     }
 
     /// Whether it still runs.
@@ -167,6 +177,28 @@ impl Running {
         self.process.signal(libc::SIGHUP);
         self.process.signal(libc::SIGCONT);
     }
+}
+
+/// Says that the command runs, and starts what copies its output and waits for it.
+fn attend(
+    child: Child,
+    process: Arc<Process>,
+    outputs: Vec<Output>,
+    answers: &Answers,
+) -> Result<(), ProtocolError> {
+    answers.say(&FromGuest::Started)?;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut pumps = Vec::new();
+    for (from, message) in outputs {
+        pumps.push(pump(from, message, answers.clone(), Arc::clone(&over))?);
+    }
+    let answers = answers.clone();
+    std::thread::Builder::new().stack_size(STACK).spawn(move || {
+        let result = wait(child, &process, &pumps);
+        over.store(true, Ordering::SeqCst);
+        let _ = answers.say(&FromGuest::Exited(result));
+    })?;
+    Ok(())
 }
 
 fn spec(request: &ExecRequest, config: &GuestConfig) -> CommandSpec {
@@ -290,5 +322,30 @@ fn wait(mut child: Child, process: &Process, pumps: &[JoinHandle<()>]) -> Comman
             (None, signal) => CommandResult::signaled(byte(signal.unwrap_or(0))),
         },
         Err(error) => CommandResult::failed(format!("the command's status is lost: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::os::unix::process::CommandExt;
+
+    use super::*;
+
+    #[test]
+    fn a_command_whose_client_is_gone_is_hung_up_and_reaped() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        let answers = Answers::new(&File::from(OwnedFd::from(ours))).unwrap();
+        let child = std::process::Command::new("sleep").arg("1000").process_group(0).spawn();
+        let child = child.unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let process = Arc::new(Process { pid, ended: Mutex::new(false) });
+        let running = Running { process: Arc::clone(&process), input: None, terminal: false };
+        assert!(attend(child, process, Vec::new(), &answers).is_err());
+        running.hang_up();
+        running.process.reap();
+        assert!(!running.is_running());
+        assert!(rustix::process::test_kill_process(pid.unwrap()).is_err());
     }
 }

@@ -12,6 +12,7 @@ mod init;
 mod modules;
 mod network;
 mod path_of;
+mod regular;
 mod sys;
 
 use std::process::ExitCode;

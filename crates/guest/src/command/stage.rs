@@ -1,8 +1,8 @@
 //! The process that turns into a command.
 
 use std::ffi::CString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 use super::environment::value;
 use super::users::{Identity, resolve};
 use super::{CommandFailure, CommandSpec, environment};
+use crate::regular::read_text;
 use crate::sys;
 
 /// The largest file of users or groups.
@@ -27,7 +28,7 @@ pub fn stage(specification: &str, report: &str) -> ExitCode {
     let Ok(mut report) = OpenOptions::new().write(true).open(report) else {
         return ExitCode::from(126);
     };
-    let failure = match read_bounded(Path::new(specification), MAX_SPEC_BYTES) {
+    let failure = match read_text(Path::new(specification), MAX_SPEC_BYTES) {
         Err(error) => CommandFailure::not_executable(format!("cannot read the command: {error}")),
         Ok(text) => {
             let _ = report.write_all(b"\n");
@@ -77,7 +78,7 @@ fn prepare(spec: &CommandSpec) -> Result<Prepared, CommandFailure> {
                 .map_err(setting_up("take the terminal"))?;
         }
     }
-    let read = |path: &str| read_bounded(Path::new(path), MAX_FILE_BYTES).unwrap_or_default();
+    let read = |path: &str| read_text(Path::new(path), MAX_FILE_BYTES).unwrap_or_default();
     let identity = resolve(&spec.user, &read("/etc/passwd"), &read("/etc/group"))?;
     enter(&spec.working_dir)?;
     let hostname = rustix::system::uname();
@@ -176,10 +177,4 @@ fn of_exec(argv: &[String], path: &CString, error: &io::Error) -> CommandFailure
         ),
         _ => CommandFailure::not_executable(format!("cannot execute {name:?}: {error}")),
     }
-}
-
-fn read_bounded(path: &Path, most: u64) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(most).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

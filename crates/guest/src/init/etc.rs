@@ -64,5 +64,26 @@ fn place(name: &str, text: &str) -> Result<(), InitError> {
 }
 
 fn make_target(path: &Path) -> io::Result<()> {
+    // A file that is there is not opened: writing would copy it into the writable layer, and a pipe would wait for ever.
+    if path.metadata().is_ok() {
+        return Ok(());
+    }
     OpenOptions::new().append(true).create(true).open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_made_only_where_none_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts");
+        make_target(&path).unwrap();
+        assert!(path.is_file());
+        let pipe = directory.path().join("pipe");
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, 0o600.into(), 0).unwrap();
+        make_target(&pipe).unwrap();
+    }
 }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kernel_modules::{Index, Settings, Texts, decompressed, is_compressed, module_name};
 use rustix::io::Errno;
 use rustix::system::{finit_module, init_module, uname};
+
+use crate::regular;
 
 /// The largest file of `depmod` and of `modprobe.d`.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
@@ -75,7 +77,7 @@ impl Kernel {
 
     fn load_file(&self, path: &str, options: &CString) -> Result<(), Errno> {
         let failed = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        let mut file = File::open(self.directory.join(path)).map_err(failed)?;
+        let mut file = regular::open(&self.directory.join(path)).map_err(failed)?;
         if !is_compressed(path) {
             return finit_module(&file, options, 0);
         }
@@ -107,7 +109,5 @@ fn settings() -> Settings {
 }
 
 fn read_text(path: &Path) -> Option<String> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(MAX_TEXT_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    regular::read_text(path, MAX_TEXT_BYTES).ok()
 }

@@ -102,7 +102,9 @@ fn live(config: &GuestConfig, signals: Signals) -> Result<CommandResult, InitErr
     let spec = CommandSpec {
         argv: config.argv.clone(),
         env: config.env.clone(),
-        user: config.user.clone(),
+        // An init system is root whatever the image's user is, as in containers of podman and docker. And where it cannot be
+        // executed, this process must still be allowed to switch the machine off.
+        user: if config.systemd { "0".to_owned() } else { config.user.clone() },
         working_dir: config.working_dir.clone(),
         terminal: config.tty,
         same_session: config.systemd,

@@ -163,8 +163,9 @@ fn has_firmware_network_and_seed() -> Result<Completion, Failed> {
         assert!(Instant::now() < until, "OVMF has not written a variable");
         std::thread::sleep(Duration::from_millis(100));
     }
-    let kept = fs::read(&nvram)?;
     bench.qemu.kill(spec.id)?;
+    // Until then it goes on writing.
+    let kept = fs::read(&nvram)?;
     let until = Instant::now() + Duration::from_secs(10);
     while TcpListener::bind(("127.0.0.1", port)).is_err() {
         assert!(Instant::now() < until, "passt outlives its machine");

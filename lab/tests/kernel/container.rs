@@ -166,7 +166,8 @@ fn exit_codes_come_back(host: &Host) {
 
 /// On a host without vsock, a command runs and its end is told; what needs the agent is refused with the reason.
 fn without_vsock(host: &Host) {
-    host.sh("rmmod vhost_vsock");
+    // Opening the node loads the module again.
+    host.sh("rmmod vhost_vsock; rm /dev/vhost-vsock");
     host.sh("handover instance create lost --image box --size 128MB --vcpus 1 --network none --entrypoint /no/such");
     let refused = host.sh("handover instance exec lost -- /bin/id 2>&1 || true");
     assert!(
@@ -177,5 +178,5 @@ fn without_vsock(host: &Host) {
     let lost = host.get("/instances/lost");
     assert_eq!(lost["exit_code"], 127, "{lost:#}");
     assert!(lost["state_error"].as_str().unwrap().contains("/no/such"), "{lost:#}");
-    host.sh("handover instance rm lost; modprobe vhost_vsock");
+    host.sh("handover instance rm lost; rmmod vhost_vsock || true; modprobe vhost_vsock");
 }

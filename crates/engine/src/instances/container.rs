@@ -27,7 +27,7 @@ pub(super) const AGENT_PORT: u32 = 1024;
 /// How long a command may take to end after its stop signal.
 const STOP: Duration = Duration::from_secs(10);
 
-/// What the kernel is told, before what the request adds. A panic ends the machine: nothing else would.
+/// What the kernel is told, before what the request adds. A panic reboots at once: else it would stand still.
 const CMDLINE: &str = "console=ttyS0 panic=-1 quiet";
 
 /// What it is told if the processor is emulated: the timers of a busy host's guest look broken to the kernel, which panics then

@@ -337,8 +337,15 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
         let answers = Answers::new(&File::from(OwnedFd::from(ours))).unwrap();
-        let child = std::process::Command::new("sleep").arg("1000").process_group(0).spawn();
+        // Under nohup, a process begins with SIGHUP ignored.
+        let mut sleep = std::process::Command::new("env");
+        sleep.args(["--default-signal=HUP", "sleep", "1000"]);
+        let child = sleep.process_group(0).spawn();
         let child = child.unwrap();
+        let name = format!("/proc/{}/comm", child.id());
+        while std::fs::read_to_string(&name).unwrap() != "sleep\n" {
+            std::thread::yield_now();
+        }
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let process = Arc::new(Process { pid, ended: Mutex::new(false) });
         let running = Running { process: Arc::clone(&process), input: None, terminal: false };

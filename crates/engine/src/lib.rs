@@ -23,6 +23,7 @@ mod owners;
 mod recovery;
 mod refusals;
 mod registrations;
+mod resource_use;
 mod resources;
 mod store;
 mod tags;
@@ -54,13 +55,13 @@ pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
 pub use own_state::own_state;
 pub use recovery::{RecoveryTask, RecoveryTaskState};
+pub use resource_use::{DiskUse, PciResource, ResourceUse, Resources, WholeGpu};
 pub use store::backup::{Restored, backup, restore};
 pub use types::{
     Attachment, AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config,
-    CreateVolume, Device, DeviceState, DiskUse, HealthState, Image, ImageSource, ImageStatus,
-    ImportImage, Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT,
-    JournalKept, PciResource, RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned,
-    ReturnedDevice, VfConfiguration, Volume, WholeGpu,
+    CreateVolume, Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage,
+    Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT, JournalKept,
+    RecoveryReport, RegisterDevice, Returned, ReturnedDevice, VfConfiguration, Volume,
 };
 pub use vf_counts::VfCounts;
 pub use volumes::Volumes;

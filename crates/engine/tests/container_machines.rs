@@ -328,7 +328,7 @@ fn a_pull_that_cannot_take_its_name_has_failed_and_leaves_nothing() {
     let why = failed.error.unwrap();
     assert!(why.contains("no names today"), "{why}");
     assert_eq!(engine.images().find("box").unwrap(), first);
-    // Nobody waits for it after the daemon's end.
+    // The next daemon removes the failed pull.
     drop(engine);
     let (engine, _) = rig.open_recovered();
     assert_eq!(engine.images().find(&pull.name).unwrap_err().code, Code::NotFound);

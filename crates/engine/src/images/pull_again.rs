@@ -77,7 +77,7 @@ impl Images {
         }
     }
 
-    /// Forgets pulls of a dead daemon that have not taken their names: nobody waits for them any more.
+    /// Deletes the records of pulls that an earlier daemon began with [`pull_again`](Self::pull_again) and did not complete.
     pub(super) fn forget_pulls_again(&self) -> Result<(), Refusal> {
         let instances = self.store.read(StoredInstance::all)?;
         self.store.write(Durability::Power, |tx| {

@@ -22,7 +22,7 @@ const DIR: &str = "/etc/containers/registries.conf.d";
 pub enum Transport {
     /// With TLS.
     Tls,
-    /// With TLS, whoever answers.
+    /// With TLS, without checking the certificate.
     Unverified,
     /// Without TLS.
     Plain,
